@@ -1,0 +1,73 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The Python that the environment is made from: 3.11 or newer.
+PYTHON ?= python3
+# More arguments for pytest or the benchmarks: make test ARGS="-x -k broker"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help venv demo lab test lint format protos sim bench wheel clean
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+venv: $(READY) ## Create .venv with everything needed to run, test and develop (at once when up to date)
+	@:
+
+$(READY): pyproject.toml easyremote/_version.py
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "needs Python 3.11 or newer: make venv PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || \
+	    { echo "needs Python's venv module; on Debian: sudo apt-get install python3-venv" >&2; exit 1; }
+	@"$(BIN)/python" -c '' 2>/dev/null || { rm -rf "$(VENV)"; "$(PYTHON)" -m venv "$(VENV)"; }
+	@echo "installing into $(VENV); the first time takes about a minute"
+	@"$(BIN)/python" -m pip install -qq -e '.[dev,notebook,demo]'
+	@touch "$@"
+
+demo: venv ## Run the first tutorial on this machine, without a GPU, and show what came out
+	@"$(BIN)/python" notebooks/run_demo.py
+
+lab: venv ## Open the first tutorial in JupyterLab
+	@"$(BIN)/jupyter" lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01_first_call.ipynb
+
+test: lint ## Run everything: lint and all tests, browser and notebooks included
+	@scripts/install-browser
+	@"$(BIN)/pytest" $(ARGS)
+
+lint: venv ## Check style, types, layers, and that the generated code is what the protos give
+	@"$(BIN)/ruff" check
+	@"$(BIN)/ruff" format --check
+	@"$(BIN)/pyright" --warnings
+	@"$(BIN)/lint-imports" --no-logo
+	@"$(BIN)/python" scripts/generate-protos --check
+
+format: venv ## Format the code and mend what can be mended by itself
+	@"$(BIN)/ruff" check --fix-only
+	@"$(BIN)/ruff" format
+
+protos: venv ## Generate easyremote/wire/v1 from protos/
+	@"$(BIN)/python" scripts/generate-protos
+
+sim: venv ## Run the simulations alone
+	@"$(BIN)/pytest" tests/sim $(ARGS)
+
+bench: venv ## Run the benchmarks
+	@"$(BIN)/python" -m benchmarks.run $(ARGS)
+
+wheel: venv ## Build the wheel into dist/
+	@rm -f dist/easyremote-*.whl
+	@"$(BIN)/python" -m build --wheel --outdir dist . >/dev/null
+	@ls dist/easyremote-*.whl
+
+clean: ## Remove what builds and tests leave behind (.venv stays)
+	@rm -rf .build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@find . -path "./$(VENV)" -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0r rm -rf
