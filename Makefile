@@ -65,7 +65,7 @@ bench: venv ## Run the benchmarks
 
 wheel: venv ## Build the wheel into dist/
 	@rm -f dist/easyremote-*.whl
-	@"$(BIN)/python" -m build --wheel --outdir dist . >/dev/null
+	@"$(BIN)/python" -m build -qq --wheel --outdir dist .
 	@ls dist/easyremote-*.whl
 
 clean: ## Remove what builds and tests leave behind (.venv stays)
