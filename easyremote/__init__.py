@@ -1,0 +1,71 @@
+"""EasyRemote: run the function that you just wrote on another machine, as if it were local.
+
+The public names are loaded when they are first used, so that importing the package costs almost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from easyremote._version import __version__
+
+if TYPE_CHECKING:
+    from easyremote.calls import Call as Call
+    from easyremote.client import Client as Client
+    from easyremote.client import RemoteNode as RemoteNode
+    from easyremote.config import GatewaySettings as GatewaySettings
+    from easyremote.core.strategies import register_strategy as register_strategy
+    from easyremote.errors import *  # noqa: F403
+    from easyremote.model import FunctionInfo as FunctionInfo
+    from easyremote.model import GatewayInfo as GatewayInfo
+    from easyremote.model import GpuInfo as GpuInfo
+    from easyremote.model import NodeInfo as NodeInfo
+    from easyremote.node import ComputeNode as ComputeNode
+    from easyremote.reporting import progress as progress
+    from easyremote.reporting import track as track
+    from easyremote.server import Server as Server
+
+_HOMES = {
+    "Call": "calls",
+    "Client": "client",
+    "ComputeNode": "node",
+    "FunctionInfo": "model",
+    "GatewayInfo": "model",
+    "GatewaySettings": "config",
+    "GpuInfo": "model",
+    "NodeInfo": "model",
+    "RemoteNode": "client",
+    "Server": "server",
+    "progress": "reporting",
+    "register_strategy": "core.strategies",
+    "track": "reporting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        return getattr(import_module(f"easyremote.{home}"), name)
+    if not name.startswith("_"):
+        errors = import_module("easyremote.errors")
+        if name in errors.__all__:
+            return getattr(errors, name)
+    raise AttributeError(f"module 'easyremote' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES, *import_module("easyremote.errors").__all__])
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """What `%load_ext easyremote` calls."""
+    import_module("easyremote.notebook").load_ipython_extension(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """What `%unload_ext easyremote` calls."""
+    import_module("easyremote.notebook").unload_ipython_extension(ipython)
+
+
+__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,0 +1,428 @@
+"""`Call`: one run of a function, as a future, an awaitable and an iterator."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar
+
+from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
+from easyremote.execution.failure import rebuild
+from easyremote.presenting import DefaultPresenter, Presenter, bundle_of
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+R = TypeVar("R")
+
+_KEPT_OUTPUT = 1024 * 1024
+"""Characters of output that a call keeps while nobody looks; the oldest go first, and it says so."""
+
+_TAKE_EVENTS = 32
+_TAKE_BYTES = 256 * 1024
+
+_STREAMS = (pb.FUNCTION_KIND_GENERATOR, pb.FUNCTION_KIND_ASYNC_GENERATOR)
+
+
+class _Arrived:
+    """An event with its payload's bytes here."""
+
+    __slots__ = ("encoded", "event", "size")
+
+    def __init__(self, event: pb.Event, encoded: codec.Encoded | None) -> None:
+        self.event = event
+        self.encoded = encoded
+        self.size = encoded.size if encoded is not None else len(event.output.text)
+
+
+class Call(concurrent.futures.Future, Generic[R]):
+    """One run of a function.
+
+    A future: `result(timeout)`, `exception()`, `done()`, `cancel()`, and it works with `concurrent.futures.wait` and
+    `as_completed`. An awaitable: `await call`. An iterator, plain and async: each item as it is produced; leaving the loop early
+    stops the function. What the function prints is shown by whoever waits for it.
+
+    The result of a generator function is the list of its items. A stream's producer waits while nobody takes its items.
+
+    Attributes: `call_id` (32 hex digits), `function` (its name), `node` (where it runs, once known), `attempt`, `state`
+    ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s` (how long it ran, once it ended).
+    """
+
+    def __init__(
+        self,
+        call_id: bytes,
+        function: str,
+        cancel: Callable[[Call[Any], str], None],
+        taken: Callable[[Call[Any], int, int, int], None],
+        presenter: Presenter | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()
+        self._id = call_id
+        self.function = function
+        self.node = ""
+        self.attempt = 0
+        self.run_s = 0.0
+        self._cancel_remote = cancel
+        self._report_taken = taken
+        self._presenter = presenter or DefaultPresenter()
+        self._deadline = deadline
+        self._kind = pb.FUNCTION_KIND_UNSPECIFIED
+        self._changed = threading.Condition()
+        self._queue: deque[_Arrived] = deque()
+        self._items_queued = 0
+        self._output_size = 0
+        self._dropped_output = 0
+        self._wakers: list[Callable[[], None]] = []
+        self._outcome: _Arrived | pb.ErrorInfo | BaseException | None = None
+        self._is_stream = False
+        self._resolved: tuple[Any, BaseException | None] | None = None
+        self._collected: list[Any] = []
+        self._untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
+        self._untold_events = 0
+        self._final: tuple[int, int] | None = None  # attempt and number of the last event
+        self._final_taken = False
+        self._pid = os.getpid()
+        self.set_running_or_notify_cancel()
+
+    # ---- what a person sees --------------------------------------------------------------------------------------
+
+    @property
+    def call_id(self) -> str:
+        return self._id.hex()
+
+    @property
+    def state(self) -> str:
+        if self.cancelled() or isinstance(self._outcome, CallCancelled):
+            return "cancelled"
+        if self._outcome is not None:
+            return "succeeded" if isinstance(self._outcome, _Arrived) else "failed"
+        return "running" if self.node else "queued"
+
+    def __repr__(self) -> str:
+        where = f" on {self.node}" if self.node else ""
+        return f"<Call {self.function}: {self.state}{where}>"
+
+    # ---- as a future ---------------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the value and return it. Raises what the function raised; TimeoutError after `timeout` seconds, while the
+        call goes on; DeadlineExceeded when the call's own timeout ran out; CallCancelled when it was cancelled.
+
+        A KeyboardInterrupt while waiting cancels the call.
+        """
+        self._wait_for_end(timeout)
+        value, error = self._resolve()
+        if error is not None:
+            raise error
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end and return what the function raised, or None."""
+        self._wait_for_end(timeout)
+        return self._resolve()[1]
+
+    def cancel(self, reason: str = "the client cancelled it") -> bool:
+        """Stop the call, wherever it is. False when it had ended already."""
+        return self._settle(CallCancelled(f"'{self.function}' was cancelled: {reason}"), reason)
+
+    def _settle(self, error: BaseException, reason: str) -> bool:
+        """End it from this side."""
+        with self._changed:
+            if self._outcome is not None:
+                return False
+            self._outcome = error
+        self._cancel_remote(self, reason)
+        self._finish()
+        return True
+
+    def cancelled(self) -> bool:
+        return isinstance(self._outcome, CallCancelled)
+
+    # ---- as an awaitable -----------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._await_end().__await__()
+
+    async def _await_end(self) -> R:
+        try:
+            async for _ in self._events_async(collect=True):
+                pass
+        except asyncio.CancelledError:
+            self.cancel("the task that awaited it was cancelled")
+            raise
+        value, error = self._resolve()
+        if error is not None:
+            raise error
+        return value
+
+    # ---- as an iterator ------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each item as it arrives; of a plain function its one result."""
+        try:
+            while (arrived := self._next(None)) is not None:
+                if arrived.event.HasField("item"):
+                    yield self._decode(arrived)
+            yield from self._last()
+        except GeneratorExit:
+            self.cancel("its consumer left the loop")
+            raise
+        except KeyboardInterrupt:
+            self.cancel("interrupted")
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        try:
+            async for arrived in self._events_async(collect=False):
+                yield self._decode(arrived)
+            for value in self._last():
+                yield value
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancel("its consumer left the loop")
+            raise
+
+    def _last(self) -> list[Any]:
+        """What comes after the items: an error, nothing, or the one value of a plain function."""
+        if self._is_stream:
+            error = self._resolve()[1]
+            values = []
+        else:
+            value, error = self._resolve()
+            values = [value]
+        if error is not None:
+            raise error
+        return values
+
+    # ---- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait_for_end(self, timeout: float | None) -> None:
+        self._check_process()
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            while (arrived := self._next(until)) is not None:
+                if arrived.event.HasField("item"):
+                    self._collected.append(self._decode(arrived))
+        except KeyboardInterrupt:
+            self.cancel("interrupted")
+            raise
+
+    def _next(self, until: float | None) -> _Arrived | None:
+        """The next event, presented; None at the end. Waits in this thread."""
+        while True:
+            with self._changed:
+                while not self._queue and self._outcome is None:
+                    self._wait(until)
+                arrived = self._queue.popleft() if self._queue else None
+            if arrived is None:
+                self._tell_taken()
+                return None
+            self._consumed(arrived)
+            if arrived.event.HasField("item"):
+                return arrived
+            self._present(arrived)
+
+    def _wait(self, until: float | None) -> None:
+        limit = min((t for t in (until, self._deadline) if t is not None), default=None)
+        if limit is None:
+            self._changed.wait()
+            return
+        left = limit - time.monotonic()
+        if left > 0:
+            self._changed.wait(left)
+        elif limit == until:
+            raise TimeoutError(f"'{self.function}' hasn't ended yet; it goes on (cancel() stops it)")
+        else:
+            self._changed.release()
+            try:
+                self._out_of_time()
+            finally:
+                self._changed.acquire()
+
+    def _out_of_time(self) -> None:
+        where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
+        self._settle(DeadlineExceeded(f"'{self.function}' took longer than its timeout{where}"), "its timeout ran out")
+
+    async def _events_async(self, collect: bool) -> AsyncIterator[_Arrived]:
+        self._check_process()
+        loop = asyncio.get_running_loop()
+        while True:
+            woken: asyncio.Future[None] = loop.create_future()
+            with self._changed:
+                arrived = self._queue.popleft() if self._queue else None
+                if arrived is None and self._outcome is None:
+                    self._wakers.append(lambda woken=woken: loop.call_soon_threadsafe(_wake, woken))
+            if arrived is not None:
+                self._consumed(arrived)
+                if not arrived.event.HasField("item"):
+                    self._present(arrived)
+                elif collect:
+                    self._collected.append(self._decode(arrived))
+                else:
+                    yield arrived
+            elif self._outcome is not None:
+                self._tell_taken()
+                return
+            else:
+                left = None if self._deadline is None else self._deadline - time.monotonic()
+                try:
+                    await asyncio.wait_for(woken, left)
+                except TimeoutError:
+                    self._out_of_time()
+
+    # ---- events come in (on the background loop) -----------------------------------------------------------------
+
+    def _arrive(self, event: pb.Event, encoded: codec.Encoded | None) -> bool:
+        """Take an event. True when it counts as taken at once, because nothing before it waits to be consumed."""
+        arrived = _Arrived(event, encoded)
+        body = event.WhichOneof("body")
+        with self._changed:
+            if self._outcome is not None:
+                return True
+            self._note_start(event)
+            at_once = not self._items_queued and body != "item"
+            if body in ("result", "error"):
+                self._final, self._final_taken = (event.attempt, event.seq), at_once
+            if body == "result":
+                self.run_s = event.run_s
+                self._is_stream = event.is_exhausted
+                self._outcome = arrived
+            elif body == "error":
+                self.run_s = event.run_s
+                self._is_stream = self._kind in _STREAMS
+                self._outcome = event.error
+            elif body is not None:
+                self._queue.append(arrived)
+                self._items_queued += body == "item"
+                if body == "output":
+                    self._bound_output(arrived)
+        if self._outcome is not None:
+            self._finish()
+        else:
+            self._notify()
+        return at_once
+
+    def _note_start(self, event: pb.Event) -> None:
+        if event.HasField("started"):
+            if self.attempt and event.attempt > self.attempt:
+                text = f"easyremote: node '{self.node}' was lost; '{self.function}' runs again on '{event.started.node_id}'\n"
+                again = pb.Event(output=pb.Output(is_stderr=True, text=text))
+                self._queue.append(_Arrived(again, None))
+            self.node = event.started.node_id
+            self._kind = event.started.kind
+        self.attempt = max(self.attempt, event.attempt)
+
+    def _bound_output(self, arrived: _Arrived) -> None:
+        """Output that nobody looks at is cut at the front."""
+        self._output_size += arrived.size
+        if self._output_size <= _KEPT_OUTPUT:
+            return
+        kept: deque[_Arrived] = deque()
+        for old in self._queue:
+            if old.event.HasField("output") and self._output_size > _KEPT_OUTPUT // 2:
+                self._output_size -= old.size
+                self._dropped_output += old.size
+            else:
+                kept.append(old)
+        self._queue = kept
+
+    def _judged(self, error: pb.ErrorInfo | BaseException) -> None:
+        """It ended without the node's word."""
+        with self._changed:
+            if self._outcome is not None:
+                return
+            self._outcome = error
+        self._finish()
+
+    def _finish(self) -> None:
+        if not super().done():
+            super().set_result(None)  # type: ignore[arg-type]  # what it is is told by `result`
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    # ---- consuming -----------------------------------------------------------------------------------------------
+
+    def _consumed(self, arrived: _Arrived) -> None:
+        event = arrived.event
+        if event.HasField("item"):
+            with self._changed:
+                self._items_queued -= 1
+        elif event.HasField("output"):
+            self._output_size -= arrived.size
+        if not event.seq:
+            return
+        attempt, _, size = self._untold
+        self._untold = (event.attempt, event.seq, (size if attempt == event.attempt else 0) + arrived.size)
+        self._untold_events += 1
+        if self._untold_events >= _TAKE_EVENTS or self._untold[2] >= _TAKE_BYTES:
+            self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        attempt, seq, size = self._untold
+        self._untold, self._untold_events = (0, 0, 0), 0
+        if self._final is not None and not self._queue:
+            attempt, seq = self._final
+        if seq and not self._final_taken:
+            self._report_taken(self, attempt, seq, size)
+
+    def _present(self, arrived: _Arrived) -> None:
+        event = arrived.event
+        presenter = self._presenter
+        if self._dropped_output:
+            dropped, self._dropped_output = self._dropped_output, 0
+            presenter.output(True, f"easyremote: {dropped:,} characters of older output were left out\n")
+        if event.HasField("output"):
+            presenter.output(event.output.is_stderr, event.output.text)
+        elif event.HasField("display"):
+            data = bytes(arrived.encoded.parts[0]) if arrived.encoded is not None else b""
+            presenter.display(event.display, bundle_of(data))
+        elif event.HasField("progress"):
+            presenter.progress(event.progress)
+
+    def _decode(self, arrived: _Arrived) -> Any:
+        assert arrived.encoded is not None
+        try:
+            return codec.decode(arrived.encoded)
+        except Exception as error:
+            raise PayloadError(
+                f"what '{self.function}' returned on node '{self.node}' can't be loaded here: {type(error).__name__}: {error}"
+            ) from error
+
+    def _resolve(self) -> tuple[Any, BaseException | None]:
+        """The outcome as a value or an exception, decoded once, in the thread that wants it."""
+        if self._resolved is None:
+            outcome = self._outcome
+            if isinstance(outcome, BaseException):
+                self._resolved = None, outcome
+            elif isinstance(outcome, pb.ErrorInfo):
+                self._resolved = None, rebuild(outcome, self.attempt)
+            elif self._is_stream:
+                self._resolved = self._collected, None
+            else:
+                assert outcome is not None
+                try:
+                    self._resolved = self._decode(outcome), None
+                except PayloadError as error:
+                    self._resolved = None, error
+        return self._resolved
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise UsageError(
+                "this call was made before the process was forked; wait for it in the process that made it"
+            )
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

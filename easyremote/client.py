@@ -1,0 +1,511 @@
+"""`Client`: makes calls."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from easyremote import discovery
+from easyremote.calls import Call
+from easyremote.connection import Connection
+from easyremote.core.strategies import known_strategies
+from easyremote.errors import FunctionNotFound, NodeGone, UsageError
+from easyremote.execution import functions
+from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
+from easyremote.presenting import Presenter
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["Client", "RemoteNode"]
+
+MAP_WINDOW = 1000
+"""Calls of one `map` that are open at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How calls are made. Spans in seconds; None: not set."""
+
+    timeout: float | None = None
+    queue_timeout: float | None = None
+    run_timeout: float | None = None
+    node: str | None = None
+    strategy: str | None = None
+    cost_limit: float | None = None
+    retries: int | None = None
+    label: str | None = None
+    output: bool = True
+
+    @classmethod
+    def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
+        """`base` with changes. Raises UsageError for a name or a value that can't be, listing what can."""
+        names = list(cls.__dataclass_fields__)
+        unknown = [name for name in changes if name not in names]
+        if unknown:
+            raise UsageError(f"unknown option '{unknown[0]}'; known are {', '.join(names)}")
+        options = replace(base, **changes)
+        for name in ("timeout", "queue_timeout", "run_timeout", "cost_limit"):
+            value = getattr(options, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise UsageError(f"{name} is a number above 0, not {value!r}")
+        if options.retries is not None and (not isinstance(options.retries, int) or options.retries < 0):
+            raise UsageError(f"retries is a whole number from 0 on, not {options.retries!r}")
+        if options.strategy is not None and options.strategy not in known_strategies():
+            raise UsageError(f"unknown strategy {options.strategy!r}; known are {', '.join(known_strategies())}")
+        for name in ("node", "label"):
+            value = getattr(options, name)
+            if value is not None and not isinstance(value, str):
+                raise UsageError(f"{name} is a text, not {value!r}")
+        return options
+
+    def to_wire(self) -> pb.Options:
+        return pb.Options(
+            node_id=self.node or "",
+            strategy=self.strategy or "",
+            cost_limit=self.cost_limit or 0.0,
+            timeout_s=self.timeout or 0.0,
+            queue_timeout_s=self.queue_timeout or 0.0,
+            run_timeout_s=self.run_timeout or 0.0,
+            retries=self.retries or 0,
+            retries_set=self.retries is not None,
+            label=self.label or "",
+            output=self.output,
+        )
+
+
+class Client:
+    """A connection to a gateway that makes calls. Thread-safe; one per process is normal.
+
+    `gateway`: "host:port"; without it the gateway is looked for in EASYREMOTE_ADDRESS, this process, the connection file of this
+    user, and the configuration file. `token`: what opens it; found likewise for a gateway of this machine.
+
+    Raises GatewayNotFound or GatewayUnreachable within 2 s, AuthError when the token is refused.
+    """
+
+    def __init__(self, gateway: str | None = None, *, token: str | None = None) -> None:
+        from easyremote import lifetime
+
+        self._connection = Connection(discovery.find(gateway, token), token)
+        self._options = CallOptions()
+        self._presenter: Presenter | None = None
+        self._specs: dict[str, pb.FunctionSpec] = {}
+        lifetime.client_made()
+
+    # ---- calling -------------------------------------------------------------------------------------------------
+
+    @overload
+    def call(self, function: str, *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function on a node and wait for its result. A generator function gives the list of its items.
+
+        `function`: a registered name, or a callable, which is shipped and runs in a worker process there.
+
+        Raises what the function raised, with the remote traceback as cause; FunctionNotFound, BadArguments, NoNodeAvailable,
+        CallLost and the other errors of `easyremote.errors`. Ctrl-C cancels the call.
+        """
+        return self.submit(function, *args, **kwargs).result()
+
+    @overload
+    def submit(self, function: str, *args: Any, **kwargs: Any) -> Call[Any]: ...
+    @overload
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Call[R]: ...
+    def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
+        """The same without waiting: a handle that is a future, an awaitable and an iterator."""
+        if isinstance(function, str):
+            self._check_arguments(function, args, kwargs)
+            return self._start(function, None, codec.encode_arguments(args, kwargs))
+        if not callable(function):
+            raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
+        return self._start(_title(function), self._ship(function, args, kwargs), codec.encode_arguments(args, kwargs))
+
+    def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
+        """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
+
+        Leaving the loop early stops the generator. A plain function is a stream of one.
+        """
+        return self.submit(function, *args, **kwargs)
+
+    call_stream = stream
+
+    def call_node(self, node_id: str, function: str, *args: Any, **kwargs: Any) -> Any:
+        """`call` on one node. Raises NodeGone when it isn't connected."""
+        return self.with_options(node=node_id).call(function, *args, **kwargs)
+
+    def call_with_config(self, function: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """`call` with options as a mapping, e.g. {"strategy": "cost_aware", "cost_limit": 5.0}.
+
+        Raises UsageError for an unknown option or strategy, listing the known ones.
+        """
+        return self.with_options(**dict(config)).call(function, *args, **kwargs)
+
+    def map(
+        self, function: str | Callable[..., Any], *iterables: Iterable[Any], as_completed: bool = False
+    ) -> Iterator[Any]:
+        """Call the function for each tuple of arguments, spread over the nodes, and yield the results.
+
+        Results come in the order of the arguments, or with `as_completed=True` as they end. Inputs are read as they are needed.
+        The first error is raised where its result would come, and the calls that are still open are cancelled.
+        """
+        if not iterables:
+            raise UsageError("map needs at least one iterable of arguments")
+        code = None
+        if not isinstance(function, str):
+            code = self._ship(function, None, {})
+        title = function if isinstance(function, str) else _title(function)
+        checked = False
+
+        def begin(args: tuple[Any, ...]) -> Call[Any]:
+            nonlocal checked
+            if isinstance(function, str) and not checked:
+                self._check_arguments(function, args, {})
+                checked = True
+            return self._start(title, code, codec.encode_arguments(args, {}))
+
+        arguments = zip(*iterables, strict=False)
+        return _as_completed(begin, arguments) if as_completed else _in_order(begin, arguments)
+
+    def with_options(self, **changes: Any) -> Client:
+        """This client with other options for its calls, over the same connection.
+
+        `timeout` (the whole call), `queue_timeout` (waiting for a node), `run_timeout` (one attempt), in seconds · `node` (its
+        name) · `strategy` · `cost_limit` · `retries` (attempts more after a lost node) · `label` (what lists call it) ·
+        `output` (False: don't bring prints back).
+        """
+        other = copy.copy(self)
+        other._options = CallOptions.checked(self._options, changes)
+        return other
+
+    def with_presenter(self, presenter: Presenter) -> Client:
+        """This client with another way to show what its calls print and display."""
+        other = copy.copy(self)
+        other._presenter = presenter
+        return other
+
+    # ---- asking --------------------------------------------------------------------------------------------------
+
+    def list_nodes(self) -> list[NodeInfo]:
+        """The nodes that the gateway knows, by name."""
+        answer = self._connection.query(pb.Query(list_nodes=pb.Query.ListNodes()))
+        return sorted((_node_info(record) for record in answer.nodes), key=lambda node: node.node_id)
+
+    def get_node_status(self, node_id: str) -> NodeInfo:
+        """One node. Raises NodeGone when the gateway doesn't know it, naming those that it does."""
+        nodes = self.list_nodes()
+        for node in nodes:
+            if node.node_id == node_id:
+                return node
+        there = ", ".join(node.node_id for node in nodes) or "none"
+        raise NodeGone(f"node '{node_id}' isn't connected to this gateway; connected are: {there}")
+
+    def list_functions(self) -> list[FunctionInfo]:
+        """The functions that can be called, by name."""
+        answer = self._connection.query(pb.Query(list_functions=pb.Query.ListFunctions()))
+        return [_function_info(record) for record in answer.functions]
+
+    def gateway_info(self) -> GatewayInfo:
+        """The gateway itself."""
+        record = self._connection.query(pb.Query(list_nodes=pb.Query.ListNodes())).gateway
+        return GatewayInfo(
+            address=self.address,
+            version=record.version,
+            uptime_s=record.uptime_s,
+            clients=record.clients,
+            queued=record.queued,
+            running=record.running,
+        )
+
+    def node(self, *node_ids: str) -> RemoteNode:
+        """A handle of one node, or of several that are to offer the same functions. Without names: all that are connected.
+
+        Raises NodeGone when one isn't connected.
+        """
+        names = node_ids or tuple(node.node_id for node in self.list_nodes())
+        if not names:
+            raise NodeGone("no node is connected to this gateway; start one with 'easyremote join ADDRESS'")
+        for name in names:
+            self.get_node_status(name)
+        return RemoteNode(self, names)
+
+    @property
+    def address(self) -> str:
+        """The gateway's address, host:port."""
+        return self._connection.endpoint.address
+
+    @property
+    def is_connected(self) -> bool:
+        return not self._connection.is_closed and self._connection._core.is_connected
+
+    # ---- its life ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel what is open and disconnect. Safe to call twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.address}{'' if self.is_connected else ', not connected'}>"
+
+    # ---- making calls --------------------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        title: str,
+        code: tuple[pb.Code, codec.Encoded] | None,
+        arguments: codec.Encoded,
+        session_id: str = "",
+        presenter: Presenter | None = None,
+    ) -> Call[Any]:
+        if self._connection.is_closed:
+            raise UsageError("this client is closed; make a new one")
+        options = self._options.to_wire()
+        options.session_id = session_id
+        call_id = secrets.token_bytes(16)
+        submit = pb.Submit(call_id=call_id, options=options)
+        if code is None:
+            submit.function = title
+        else:
+            submit.code.CopyFrom(code[0])
+            if not options.label:
+                submit.options.label = title
+        timeout = self._options.timeout
+        call: Call[Any] = Call(
+            call_id,
+            self._options.label or title,
+            self._connection.cancel,
+            self._connection.taken,
+            presenter or self._presenter,
+            None if timeout is None else time.monotonic() + timeout,
+        )
+        self._connection.submit(call, submit, arguments, code[1] if code is not None else None)
+        return call
+
+    def _ship(
+        self, function: Callable[..., Any], args: tuple[Any, ...] | None, kwargs: dict[str, Any]
+    ) -> tuple[pb.Code, codec.Encoded]:
+        spec = functions.spec_of(function, _title(function))
+        if args is not None:
+            functions.check_arguments(spec, args, kwargs)
+        return functions.ship(function, pb.Code.KIND_CALLABLE, spec)
+
+    def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Against the signature that is known here; before refusing, the current one is asked for."""
+        spec = self._specs.get(name)
+        if spec is not None:
+            try:
+                functions.check_arguments(spec, args, kwargs)
+                return
+            except UsageError:
+                pass
+        spec = self._specs[name] = self._describe(name)
+        functions.check_arguments(spec, args, kwargs)
+
+    def _describe(self, name: str) -> pb.FunctionSpec:
+        self._specs.pop(name, None)
+        answer = self._connection.query(pb.Query(describe_function=name))
+        if answer.functions:
+            return answer.functions[0].spec
+        close = list(answer.close_names)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
+        raise FunctionNotFound(f"no function '{name}' at the gateway {self.address}{hint}", close)
+
+
+class RemoteNode:
+    """One or several nodes as a place to register functions on and to call. Made by `Client.node`."""
+
+    def __init__(self, client: Client, node_ids: tuple[str, ...]) -> None:
+        self._client = client
+        self.node_ids = node_ids
+
+    @overload
+    def register(self, function: F) -> F: ...
+    @overload
+    def register(self, *, name: str | None = None, load_balancing: bool = True) -> Callable[[F], F]: ...
+    def register(self, function: Any = None, *, name: str | None = None, load_balancing: bool = True) -> Any:
+        """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
+
+        Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
+        it for the calls from then on. Raises UnpicklableError, EnvironmentMismatch.
+        """
+        if function is None:
+            return lambda f: self.register(f, name=name, load_balancing=load_balancing)
+        if not callable(function):
+            raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
+        chosen = functions.check_name(name or functions.function_name(function))
+        spec = functions.spec_of(function, chosen, shipped=True, load_balancing=load_balancing)
+        shipped = functions.ship(function, pb.Code.KIND_REGISTER, spec)
+        self._everywhere(f"register {chosen}", shipped)
+        self._client._specs.pop(chosen, None)
+        return function
+
+    def unregister(self, name: str) -> None:
+        """Take a function away. Calls that are running end as they would have."""
+        code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
+        self._everywhere(f"unregister {name}", (code, codec.encode(None)))
+        self._client._specs.pop(name, None)
+
+    def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`Client.call`, here. With several nodes: on any of them that the gateway chooses."""
+        return self.submit(function, *args, **kwargs).result()
+
+    def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
+        """`Client.submit`, here."""
+        client = self._client
+        if len(self.node_ids) == 1:
+            client = client.with_options(node=self.node_ids[0])
+        return client.submit(function, *args, **kwargs)
+
+    @property
+    def node_id(self) -> str:
+        """The names, with commas between them."""
+        return ",".join(self.node_ids)
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions that are offered there now."""
+        names = {name for node_id in self.node_ids for name in self._client.get_node_status(node_id).functions}
+        return sorted(names)
+
+    def status(self) -> list[NodeInfo]:
+        """What the gateway knows of these nodes."""
+        return [self._client.get_node_status(node_id) for node_id in self.node_ids]
+
+    def __repr__(self) -> str:
+        return f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {self.node_id} at {self._client.address}>"
+
+    def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
+        nothing = codec.encode_arguments((), {})
+        calls = [
+            self._client.with_options(node=node_id, label=label, timeout=60.0)._start(label, code, nothing)
+            for node_id in self.node_ids
+        ]
+        for call in calls:
+            call.result()
+
+
+def _title(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))[:200]
+
+
+def _in_order(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    open_calls: deque[Call[Any]] = deque()
+    try:
+        for args in arguments:
+            open_calls.append(begin(args))
+            while len(open_calls) >= MAP_WINDOW or (open_calls and open_calls[0].done()):
+                yield open_calls.popleft().result()
+        while open_calls:
+            yield open_calls.popleft().result()
+    finally:
+        for call in open_calls:
+            call.cancel("its map ended early")
+
+
+def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    import concurrent.futures
+
+    open_calls: set[Call[Any]] = set()
+    try:
+        for args in arguments:
+            open_calls.add(begin(args))
+            while len(open_calls) >= MAP_WINDOW:
+                yield from _collect(open_calls, concurrent.futures.FIRST_COMPLETED)
+        while open_calls:
+            yield from _collect(open_calls, concurrent.futures.FIRST_COMPLETED)
+    finally:
+        for call in open_calls:
+            call.cancel("its map ended early")
+
+
+def _collect(open_calls: set[Call[Any]], until: str) -> Iterator[Any]:
+    import concurrent.futures
+
+    done, _ = concurrent.futures.wait(open_calls, return_when=until)
+    for call in done:
+        open_calls.discard(call)  # type: ignore[arg-type]
+        yield call.result()
+
+
+_KINDS = {
+    pb.FUNCTION_KIND_GENERATOR: "generator",
+    pb.FUNCTION_KIND_COROUTINE: "coroutine",
+    pb.FUNCTION_KIND_ASYNC_GENERATOR: "async_generator",
+}
+
+
+def _function_info(record: pb.FunctionRecord) -> FunctionInfo:
+    spec = record.spec
+    signature = functions.signature_of(spec)
+    return FunctionInfo(
+        name=spec.name,
+        signature=str(signature) if signature is not None else "(...)",
+        kind=_KINDS.get(spec.kind, "function"),
+        nodes=tuple(sorted(record.nodes)),
+        version=spec.version,
+        doc=spec.doc,
+        shipped=spec.shipped,
+    )
+
+
+def _node_info(record: pb.NodeRecord) -> NodeInfo:
+    load = record.load
+    gpus = tuple(
+        GpuInfo(
+            index=gpu.index,
+            name=gpu.name,
+            uuid=gpu.uuid,
+            memory_used_bytes=gpu.memory_used_bytes,
+            memory_total_bytes=gpu.memory_total_bytes,
+            utilization_percent=gpu.utilization_percent,
+            temperature_c=gpu.temperature_c,
+            power_w=gpu.power_w,
+        )
+        for gpu in load.gpus
+    )
+    resources: dict[str, Any] = {}
+    if record.HasField("load"):
+        resources = {
+            "cpus": load.cpus,
+            "cpu_percent": load.cpu_percent,
+            "memory_used_bytes": load.memory_used_bytes,
+            "memory_total_bytes": load.memory_total_bytes,
+            "gpus": len(gpus),
+        }
+    return NodeInfo(
+        node_id=record.node_id,
+        status=record.status,
+        functions=tuple(record.functions),
+        slots=record.slots,
+        running=record.running,
+        load=record.running / record.slots if record.slots else 0.0,
+        resources=resources,
+        gpus=gpus,
+        finished=record.finished,
+        failed=record.failed,
+        python=record.runtime.python,
+        version=record.runtime.easyremote,
+        host=record.runtime.host,
+        pid=record.runtime.pid,
+        platform=record.runtime.platform,
+        labels=dict(record.labels),
+        connected_s=record.connected_s,
+        price=record.price,
+    )

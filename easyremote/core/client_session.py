@@ -1,0 +1,320 @@
+"""A client's side of the conversation with its gateway, without its socket.
+
+Rules:
+- A call is open from `submit` until its end was delivered. While it is open its Submit is kept, and sent again after each
+  reconnect; the gateway, or the node through it, then repeats what this side hasn't seen.
+- Events are delivered once and in order: the next number of the current attempt, or nothing. A newer attempt starts at 1.
+- At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from easyremote.config import PROTOCOL_VERSION
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+MAX_OPEN = 4000
+"""Below the gateway's own bound for one client, so that a client never runs into it by itself."""
+
+ACK_EVENTS = 64
+ACK_BYTES = 1024 * 1024
+"""Taken events are acknowledged at the latest after so many, or so many bytes: a quarter of the producer's window."""
+
+
+class Deliver(NamedTuple):
+    """An event of an open call."""
+
+    call_id: bytes
+    event: pb.Event
+
+
+class Judged(NamedTuple):
+    """The gateway ended a call itself."""
+
+    call_id: bytes
+    error: pb.ErrorInfo
+
+
+class Answered(NamedTuple):
+    """The answer to a query."""
+
+    answer: pb.Answer
+
+
+class Connected(NamedTuple):
+    """The gateway took the client in."""
+
+    welcome: pb.Welcome
+
+
+class Rejected(NamedTuple):
+    """The gateway refused it."""
+
+    refused: pb.Refused
+
+
+class SendBlob(NamedTuple):
+    """A node asks for bytes of a payload."""
+
+    fetch: pb.Fetch
+
+
+class GatewayLeaves(NamedTuple):
+    """The gateway said goodbye."""
+
+    reason: str
+
+
+ClientEffect = Deliver | Judged | Answered | Connected | Rejected | SendBlob | GatewayLeaves
+
+
+@dataclass(slots=True, eq=False)
+class OpenCall:
+    """What this side knows of a call that hasn't ended for it."""
+
+    submit: pb.Submit
+    deadline: float | None
+    is_sent: bool = False
+    attempt: int = 0
+    seq: int = 0  # the last event delivered
+    taken_seq: int = 0  # the last event that the consumer took
+    acked_seq: int = 0
+    unacked_bytes: int = 0
+    has_ended: bool = False  # its last event was delivered, perhaps not taken
+
+
+class ClientSession:
+    """Takes frames and the time, returns effects; frames to send gather in `outbox`."""
+
+    def __init__(self, session_id: bytes, runtime: pb.Runtime) -> None:
+        self.session_id = session_id
+        self.outbox: list[pb.Frame] = []
+        self.is_connected = False
+        self._runtime = runtime
+        self._gateway_id = b""
+        self._gateway_changed_at: float | None = None
+        self._grace_s = 0.0
+        self._open: dict[bytes, OpenCall] = {}
+        self._sent_count = 0
+        self._unsent: deque[bytes] = deque()
+        self._acks: dict[bytes, pb.Acknowledged] = {}
+        self._queries: dict[int, pb.Query] = {}
+        self._effects: list[ClientEffect] = []
+        self._now = 0.0
+
+    # ---- the connection ------------------------------------------------------------------------------------------
+
+    def hello(self) -> pb.Frame:
+        return pb.Frame(
+            hello=pb.Hello(
+                protocol_min=1,
+                protocol_max=PROTOCOL_VERSION,
+                role=pb.ROLE_CLIENT,
+                session_id=self.session_id,
+                runtime=self._runtime,
+            )
+        )
+
+    def received(self, frames: Iterable[pb.Frame], now: float) -> list[ClientEffect]:
+        self._now = now
+        for frame in frames:
+            body = frame.WhichOneof("body")
+            handler = _HANDLERS.get(body)
+            if handler is not None:
+                handler(self, getattr(frame, body))
+        return self._take()
+
+    def disconnected(self, now: float) -> None:
+        self.is_connected = False
+        self.outbox.clear()
+        self._acks.clear()
+
+    # ---- what the client does ------------------------------------------------------------------------------------
+
+    def submit(self, submit: pb.Submit, now: float) -> None:
+        """Open a call; `submit` belongs to the session from now on."""
+        self._now = now
+        timeout_s = submit.options.timeout_s
+        self._open[submit.call_id] = OpenCall(submit, now + timeout_s if timeout_s > 0 else None)
+        self._unsent.append(submit.call_id)
+        self._send_unsent()
+
+    def again(self, call_id: bytes, now: float) -> None:
+        """The end of this call was delivered but its payload couldn't be fetched: ask for it again."""
+        self._now = now
+        call = self._open.get(call_id)
+        if call is not None:
+            call.seq = call.taken_seq
+            call.has_ended = False
+            if self.is_connected and call.is_sent:
+                self._send_submit(call, again=True)
+
+    def cancel(self, call_id: bytes, reason: str) -> None:
+        """Stop the call. From now on nothing of it is delivered."""
+        call = self._open.get(call_id)
+        if call is None:
+            return
+        if self.is_connected and call.is_sent:
+            self._send(pb.Frame(cancel=pb.Cancel(call_id=call_id, reason=reason)))
+        self._close(call_id)
+
+    def taken(self, call_id: bytes, attempt: int, seq: int, size: int) -> None:
+        """The consumer took the call's events up to `seq`, `size` bytes more than before."""
+        call = self._open.get(call_id)
+        if call is None or call.attempt != attempt:
+            return
+        call.taken_seq = max(call.taken_seq, seq)
+        call.unacked_bytes += size
+        ended = call.has_ended and call.taken_seq == call.seq
+        if ended or call.taken_seq - call.acked_seq >= ACK_EVENTS or call.unacked_bytes >= ACK_BYTES:
+            call.acked_seq = call.taken_seq
+            call.unacked_bytes = 0
+            self._acks[call_id] = pb.Acknowledged(call_id=call_id, attempt=attempt, seq=call.taken_seq, ended=ended)
+        if ended:
+            self._close(call_id)
+
+    def query(self, query: pb.Query) -> None:
+        """Ask. It is asked again after a reconnect until it is answered."""
+        self._queries[query.query_id] = query
+        if self.is_connected:
+            self._send(pb.Frame(query=query))
+
+    def forget_query(self, query_id: int) -> None:
+        self._queries.pop(query_id, None)
+
+    def fetch(self, fetch: pb.Fetch) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(fetch=fetch))
+
+    def heartbeat(self) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(heartbeat=pb.Heartbeat()))
+
+    def goodbye(self) -> None:
+        if self.is_connected:
+            self.flush_acks()
+            self._send(pb.Frame(goodbye=pb.Goodbye()))
+
+    @property
+    def has_acks(self) -> bool:
+        return bool(self._acks)
+
+    def flush_acks(self) -> None:
+        """Put what was taken into the outbox. Acknowledging late costs the node memory, never correctness."""
+        if self._acks and self.is_connected:
+            self._send(pb.Frame(ack=pb.Ack(calls=self._acks.values())))
+            self._acks.clear()
+
+    # ---- what the gateway says -----------------------------------------------------------------------------------
+
+    def _on_welcome(self, welcome: pb.Welcome) -> None:
+        if self._gateway_id and welcome.gateway_id != self._gateway_id:
+            self._gateway_changed_at = self._now
+        self._gateway_id = welcome.gateway_id
+        self._grace_s = welcome.grace_s
+        self.is_connected = True
+        for call in self._open.values():
+            if call.is_sent:
+                self._send_submit(call, again=True)
+        self._send(pb.Frame(synced=pb.Synced()))
+        for query in self._queries.values():
+            self._send(pb.Frame(query=query))
+        self._send_unsent()
+        self._effects.append(Connected(welcome))
+
+    def _on_refused(self, refused: pb.Refused) -> None:
+        self._effects.append(Rejected(refused))
+
+    def _on_event(self, event: pb.Event) -> None:
+        call = self._open.get(event.call_id)
+        if call is None or event.attempt < call.attempt:
+            return
+        if event.attempt > call.attempt:
+            call.attempt = event.attempt
+            call.seq = call.taken_seq = call.acked_seq = 0
+            call.has_ended = False
+        if event.seq != call.seq + 1:
+            return  # seen before, or what lies between is on its way
+        call.seq = event.seq
+        call.has_ended = event.WhichOneof("body") in ("result", "error")
+        self._effects.append(Deliver(event.call_id, event))
+
+    def _on_verdict(self, verdict: pb.Verdict) -> None:
+        call = self._open.get(verdict.call_id)
+        if call is None:
+            return
+        self._acks[verdict.call_id] = pb.Acknowledged(call_id=verdict.call_id, attempt=call.attempt, ended=True)
+        self._close(verdict.call_id)
+        self._effects.append(Judged(verdict.call_id, verdict.error))
+
+    def _on_answer(self, answer: pb.Answer) -> None:
+        if self._queries.pop(answer.query_id, None) is not None:
+            self._effects.append(Answered(answer))
+
+    def _on_fetch(self, fetch: pb.Fetch) -> None:
+        self._effects.append(SendBlob(fetch))
+
+    def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
+        self._effects.append(GatewayLeaves(goodbye.reason))
+
+    # ---- plumbing ------------------------------------------------------------------------------------------------
+
+    def _send_unsent(self) -> None:
+        while self._unsent and self.is_connected and self._sent_count < MAX_OPEN:
+            call = self._open.get(self._unsent.popleft())
+            if call is not None:
+                call.is_sent = True
+                self._sent_count += 1
+                self._send_submit(call, again=self._gateway_is_recovering())
+
+    def _gateway_is_recovering(self) -> bool:
+        """The gateway restarted a moment ago, and its nodes may not all be back."""
+        changed = self._gateway_changed_at
+        return changed is not None and self._now - changed < self._grace_s
+
+    def _send_submit(self, call: OpenCall, again: bool) -> None:
+        submit = call.submit
+        if again or call.deadline is not None:
+            submit = pb.Submit()
+            submit.CopyFrom(call.submit)
+            submit.again = again
+            submit.seen_attempt = call.attempt
+            submit.seen_seq = call.seq
+            submit.taken_seq = call.taken_seq
+            if call.deadline is not None:
+                submit.options.timeout_s = max(call.deadline - self._now, 1e-3)
+        self._send(pb.Frame(submit=submit))
+
+    def _close(self, call_id: bytes) -> None:
+        call = self._open.pop(call_id)
+        if call.is_sent:
+            self._sent_count -= 1
+            self._send_unsent()
+
+    def _send(self, frame: pb.Frame) -> None:
+        self.outbox.append(frame)
+
+    def _take(self) -> list[ClientEffect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert self._sent_count == sum(call.is_sent for call in self._open.values()), "sent calls are counted"
+        for call in self._open.values():
+            assert call.acked_seq <= call.taken_seq <= call.seq, "acknowledged, taken, delivered: in this order"
+
+
+_HANDLERS = {
+    "welcome": ClientSession._on_welcome,
+    "refused": ClientSession._on_refused,
+    "event": ClientSession._on_event,
+    "verdict": ClientSession._on_verdict,
+    "answer": ClientSession._on_answer,
+    "fetch": ClientSession._on_fetch,
+    "goodbye": ClientSession._on_goodbye,
+}

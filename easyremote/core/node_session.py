@@ -1,0 +1,383 @@
+"""A node's side of the conversation with its gateway, without its socket and without running anything.
+
+Rules:
+- An attempt is known from its Submit until the client acknowledged its last event (Ack) or nobody wants it (Forget).
+- Every event gets the next number of its attempt and is kept until it is acknowledged; after a reconnect all that is kept is
+  sent again, and whoever has it already drops it.
+- A producer may run ahead of its consumer by a window of events and bytes; then it is told to wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from easyremote.config import PROTOCOL_VERSION, WindowSettings
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+STARTED_AFTER_S = 0.02
+"""A call that runs this long without an event says that it has started; a shorter one says it with its first event."""
+
+
+class Start(NamedTuple):
+    """Run this attempt."""
+
+    attempt: Attempt
+
+
+class Stop(NamedTuple):
+    """Stop it; it is to end with an error of code `code`."""
+
+    attempt: Attempt
+    code: str
+    message: str
+
+
+class Release(NamedTuple):
+    """Nobody will ask for its payloads any more."""
+
+    attempt: Attempt
+
+
+class WindowOpened(NamedTuple):
+    """Its producer may go on."""
+
+    attempt: Attempt
+
+
+class Joined(NamedTuple):
+    """The gateway took the node in."""
+
+    welcome: pb.Welcome
+
+
+class Rejected(NamedTuple):
+    """The gateway refused it."""
+
+    refused: pb.Refused
+
+
+class OffersConfirmed(NamedTuple):
+    """Calls to the functions of this revision find the node from now on."""
+
+    revision: int
+
+
+class SendBlob(NamedTuple):
+    """A receiver asks for bytes of a payload."""
+
+    fetch: pb.Fetch
+
+
+class GatewayLeaves(NamedTuple):
+    """The gateway said goodbye."""
+
+    reason: str
+
+
+NodeEffect = Start | Stop | Release | WindowOpened | Joined | Rejected | OffersConfirmed | SendBlob | GatewayLeaves
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try of one call."""
+
+    call_id: bytes
+    number: int
+    submit: pb.Submit
+    deadline: float | None = None
+    run_deadline: float | None = None
+    started_at: float | None = None
+    started: pb.Started = field(default_factory=pb.Started)
+    seq: int = 0
+    kept: deque[tuple[int, int, pb.Frame]] = field(default_factory=deque)  # (seq, bytes, frame), not acknowledged
+    kept_bytes: int = 0
+    has_ended: bool = False
+    sent_item: bool = False
+    stopping: str = ""
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        return self.call_id, self.number
+
+
+class NodeSession:
+    """Takes frames and the time, returns effects; frames to send gather in `outbox`."""
+
+    def __init__(self, session_id: bytes, runtime: pb.Runtime, state: pb.NodeState, window: WindowSettings) -> None:
+        self.session_id = session_id
+        self.outbox: list[pb.Frame] = []
+        self.is_connected = False
+        self._runtime = runtime
+        self._state = state
+        self._window = window
+        self._revision = 0
+        self._attempts: dict[tuple[bytes, int], Attempt] = {}
+        self._waiting: deque[Attempt] = deque()
+        self._running: dict[tuple[bytes, int], Attempt] = {}
+        self._effects: list[NodeEffect] = []
+        self._now = 0.0
+        self._is_draining = False
+
+    # ---- the connection ------------------------------------------------------------------------------------------
+
+    def hello(self) -> pb.Frame:
+        """The first frame of a new connection."""
+        state = pb.NodeState()
+        state.CopyFrom(self._state)
+        state.attempts.extend(
+            pb.AttemptState(call_id=a.call_id, attempt=a.number, ended=a.has_ended, sent_item=a.sent_item)
+            for a in self._attempts.values()
+        )
+        return pb.Frame(
+            hello=pb.Hello(
+                protocol_min=1,
+                protocol_max=PROTOCOL_VERSION,
+                role=pb.ROLE_NODE,
+                session_id=self.session_id,
+                runtime=self._runtime,
+                node=state,
+            )
+        )
+
+    def received(self, frames: Iterable[pb.Frame], now: float) -> list[NodeEffect]:
+        self._now = now
+        for frame in frames:
+            body = frame.WhichOneof("body")
+            handler = _HANDLERS.get(body)
+            if handler is not None:
+                handler(self, getattr(frame, body))
+        self._start_next()
+        return self._take()
+
+    def disconnected(self, now: float) -> None:
+        self.is_connected = False
+        self.outbox.clear()
+
+    def tick(self, now: float) -> list[NodeEffect]:
+        """Time passed. Call it every `STARTED_AFTER_S` or so while something runs."""
+        self._now = now
+        for attempt in list(self._running.values()):
+            if attempt.seq == 0 and attempt.started_at is not None and now - attempt.started_at >= STARTED_AFTER_S:
+                self._emit(attempt, pb.Event())
+            if not attempt.stopping:
+                self._check_deadline(attempt)
+        return self._take()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._running and not self._waiting
+
+    @property
+    def held_count(self) -> int:
+        """Attempts known here, those included whose end isn't acknowledged."""
+        return len(self._attempts)
+
+    # ---- what the node does --------------------------------------------------------------------------------------
+
+    def offer(self, specs: Iterable[pb.FunctionSpec]) -> int:
+        """Say anew what the node offers. Returns the revision that OffersConfirmed will name."""
+        self._revision += 1
+        del self._state.offers[:]
+        self._state.offers.extend(specs)
+        if self.is_connected:
+            self._send(
+                pb.Frame(offers=pb.Offers(revision=self._revision, offers=self._state.offers, slots=self._state.slots))
+            )
+        return self._revision
+
+    def report(self, load: pb.Load) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(load=load))
+
+    def heartbeat(self) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(heartbeat=pb.Heartbeat()))
+
+    def fetch(self, fetch: pb.Fetch) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(fetch=fetch))
+
+    def goodbye(self, reason: str) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(goodbye=pb.Goodbye(reason=reason)))
+
+    def emit(self, attempt: Attempt, event: pb.Event, size: int, now: float) -> list[NodeEffect]:
+        """Send the attempt's next event. `size` is what its payload weighs in the window, blobs included.
+
+        An event with a result or an error is the last one; any after it, or after the attempt was forgotten, is dropped.
+        """
+        self._now = now
+        if not attempt.has_ended:
+            if attempt.key in self._attempts:
+                self._emit(attempt, event, size)
+            elif event.WhichOneof("body") in ("result", "error"):
+                attempt.has_ended = True
+                self._running.pop(attempt.key, None)
+        self._start_next()
+        return self._take()
+
+    def window_is_open(self, attempt: Attempt) -> bool:
+        """Whether the attempt's producer may emit another event now."""
+        return len(attempt.kept) < self._window.max_events and attempt.kept_bytes < self._window.max_bytes
+
+    # ---- what the gateway says -----------------------------------------------------------------------------------
+
+    def _on_welcome(self, welcome: pb.Welcome) -> None:
+        self.is_connected = True
+        for attempt in self._attempts.values():
+            for _, _, frame in attempt.kept:
+                self._send(frame)
+        self._effects += [Joined(welcome), OffersConfirmed(self._revision)]
+
+    def _on_refused(self, refused: pb.Refused) -> None:
+        self._effects.append(Rejected(refused))
+
+    def _on_offers_taken(self, taken: pb.OffersTaken) -> None:
+        self._effects.append(OffersConfirmed(taken.revision))
+
+    def _on_submit(self, submit: pb.Submit) -> None:
+        attempt = Attempt(submit.call_id, submit.attempt, submit)
+        if attempt.key in self._attempts:
+            return
+        if submit.options.timeout_s > 0:
+            attempt.deadline = self._now + submit.options.timeout_s
+        self._attempts[attempt.key] = attempt
+        self._waiting.append(attempt)
+
+    def _on_cancel(self, cancel: pb.Cancel) -> None:
+        attempt = self._attempts.get((cancel.call_id, cancel.attempt))
+        if attempt is not None:
+            self._stop(attempt, "cancelled", cancel.reason or "the call was cancelled")
+
+    def _on_ack(self, ack: pb.Ack) -> None:
+        for item in ack.calls:
+            attempt = self._attempts.get((item.call_id, item.attempt))
+            if attempt is None:
+                continue
+            self._acknowledged(attempt, item.seq)
+
+    def _acknowledged(self, attempt: Attempt, seq: int) -> None:
+        was_open = self.window_is_open(attempt)
+        while attempt.kept and attempt.kept[0][0] <= seq:
+            attempt.kept_bytes -= attempt.kept.popleft()[1]
+        if attempt.has_ended and not attempt.kept:
+            self._release(attempt)
+        elif not was_open and self.window_is_open(attempt):
+            self._effects.append(WindowOpened(attempt))
+
+    def _on_resume(self, resume: pb.Resume) -> None:
+        attempt = self._attempts.get((resume.call_id, resume.attempt))
+        if attempt is not None:
+            self._acknowledged(attempt, resume.taken_seq)
+            for seq, _, frame in attempt.kept:
+                if seq > resume.after_seq:
+                    self._send(frame)
+
+    def _on_forget(self, forget: pb.Forget) -> None:
+        attempt = self._attempts.get((forget.call_id, forget.attempt))
+        if attempt is None:
+            return
+        if not attempt.has_ended:
+            self._stop(attempt, "cancelled", "nobody waits for it any more")
+        self._release(attempt)
+
+    def _on_fetch(self, fetch: pb.Fetch) -> None:
+        self._effects.append(SendBlob(fetch))
+
+    def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
+        self._effects.append(GatewayLeaves(goodbye.reason))
+
+    # ---- plumbing ------------------------------------------------------------------------------------------------
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._running) < self._state.slots:
+            attempt = self._waiting.popleft()
+            if attempt.has_ended or attempt.key not in self._attempts:
+                continue
+            if attempt.deadline is not None and self._now >= attempt.deadline:
+                self._end_with(attempt, "deadline", "its timeout ran out before it could start")
+                continue
+            attempt.started_at = self._now
+            if attempt.submit.options.run_timeout_s > 0:
+                attempt.run_deadline = self._now + attempt.submit.options.run_timeout_s
+            attempt.started.node_id = self._state.node_id
+            self._running[attempt.key] = attempt
+            self._effects.append(Start(attempt))
+
+    def _check_deadline(self, attempt: Attempt) -> None:
+        timeouts = attempt.submit.options
+        if attempt.run_deadline is not None and self._now >= attempt.run_deadline:
+            self._stop(attempt, "deadline", f"it ran longer than run_timeout={timeouts.run_timeout_s:g} s")
+        elif attempt.deadline is not None and self._now >= attempt.deadline:
+            self._stop(attempt, "deadline", "its timeout ran out while it ran")
+
+    def _stop(self, attempt: Attempt, code: str, message: str) -> None:
+        if attempt.has_ended or attempt.stopping:
+            return
+        attempt.stopping = code
+        if attempt.key in self._running:
+            self._effects.append(Stop(attempt, code, message))
+        else:
+            self._end_with(attempt, code, f"{message} (before it started)")
+
+    def _end_with(self, attempt: Attempt, code: str, message: str) -> None:
+        error = pb.ErrorInfo(code=code, message=message, node_id=self._state.node_id)
+        self._emit(attempt, pb.Event(error=error))
+
+    def _emit(self, attempt: Attempt, event: pb.Event, size: int = 0) -> None:
+        body = event.WhichOneof("body")
+        attempt.seq += 1
+        event.call_id = attempt.call_id
+        event.attempt = attempt.number
+        event.seq = attempt.seq
+        if attempt.seq == 1:
+            event.started.CopyFrom(attempt.started)
+        if body == "item":
+            attempt.sent_item = True
+        if body in ("result", "error"):
+            attempt.has_ended = True
+            if attempt.started_at is not None:
+                event.run_s = self._now - attempt.started_at
+            self._running.pop(attempt.key, None)
+        frame = pb.Frame(event=event)
+        attempt.kept.append((attempt.seq, size, frame))
+        attempt.kept_bytes += size
+        if self.is_connected:
+            self._send(frame)
+
+    def _release(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.key, None)
+        self._effects.append(Release(attempt))
+
+    def _send(self, frame: pb.Frame) -> None:
+        self.outbox.append(frame)
+
+    def _take(self) -> list[NodeEffect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert len(self._running) <= self._state.slots, "no more run than there are slots"
+        for attempt in self._attempts.values():
+            numbers = [seq for seq, _, _ in attempt.kept]
+            assert numbers == sorted(numbers), "kept events are in order"
+            assert attempt.kept_bytes == sum(size for _, size, _ in attempt.kept), "bytes are counted"
+            assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
+
+
+_HANDLERS = {
+    "welcome": NodeSession._on_welcome,
+    "refused": NodeSession._on_refused,
+    "offers_taken": NodeSession._on_offers_taken,
+    "submit": NodeSession._on_submit,
+    "cancel": NodeSession._on_cancel,
+    "ack": NodeSession._on_ack,
+    "resume": NodeSession._on_resume,
+    "forget": NodeSession._on_forget,
+    "fetch": NodeSession._on_fetch,
+    "goodbye": NodeSession._on_goodbye,
+}

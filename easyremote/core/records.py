@@ -1,0 +1,180 @@
+"""What the broker remembers of its peers and their calls."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from easyremote.core.transitions import CallEvent, CallState, next_state
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+SMOOTHING = 0.2
+"""Weight of the newest measurement in a smoothed duration."""
+
+PREFETCH_HIDES_S = 0.004
+"""A node gets so many calls beyond its slots that it is busy for this long while the next ones travel."""
+
+MAX_PREFETCH = 64
+
+
+class Send(NamedTuple):
+    """Put this frame on that connection."""
+
+    conn: int
+    frame: pb.Frame
+
+
+class SendChunk(NamedTuple):
+    """Put this chunk on the transfer stream of that session."""
+
+    session_id: bytes
+    chunk: pb.Chunk
+
+
+class Close(NamedTuple):
+    """End that connection."""
+
+    conn: int
+
+
+Action = Send | SendChunk | Close
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A peer. It outlives its connections; `conn` is None while it is away."""
+
+    session_id: bytes
+    role: int
+    runtime: pb.Runtime
+    conn: int | None
+    connected_at: float
+    heard_at: float
+    sent_at: float
+    away_since: float | None = None
+    node: Node | None = None
+    calls: dict[bytes, Call] = field(default_factory=dict)
+    resubmitted: set[bytes] | None = None  # while a client that came back repeats its calls
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A session that offers functions. It satisfies `strategies.Offer`."""
+
+    node_id: str
+    session: Session
+    slots: int
+    price: float
+    labels: dict[str, str]
+    offers: dict[str, pb.FunctionSpec] = field(default_factory=dict)
+    calls: dict[bytes, Call] = field(default_factory=dict)  # every call it holds, ended ones that wait for an ack too
+    running_count: int = 0
+    finished: int = 0
+    failed: int = 0
+    last_used: int = 0
+    service_s: float = 0.0
+    durations_s: dict[str, float] = field(default_factory=dict)
+    load: pb.Load | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self.session.conn is not None
+
+    @property
+    def credit(self) -> int:
+        """Calls that may still be sent there. Slots, and just enough more to hide the round trip when calls are short."""
+        prefetch = min(MAX_PREFETCH, int(PREFETCH_HIDES_S / self.service_s)) if self.service_s else 0
+        return self.slots + prefetch - self.running_count
+
+    def expected_s(self, function: str) -> float:
+        return self.durations_s.get(function, 0.0)
+
+    def learn(self, function: str, run_s: float) -> None:
+        """Take a measured duration into the smoothed ones."""
+        self.service_s += SMOOTHING * (run_s - self.service_s) if self.service_s else run_s
+        known = self.durations_s.get(function)
+        self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
+
+
+class QueueKey(NamedTuple):
+    """Calls with the same key can run on the same nodes, so they wait in one queue."""
+
+    function: str
+    node_id: str
+    python: str  # minor version that shipped code needs; empty: any
+    is_code: bool
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call. `submit` stays until it is acknowledged, so that it can go to another node."""
+
+    call_id: bytes
+    key: QueueKey
+    submit: pb.Submit
+    client: Session | None
+    state: CallState
+    created_at: float
+    order: int
+    node: Node | None = None
+    attempt: int = 0
+    sent_item: bool = False
+    is_abandoned: bool = False  # its client doesn't want it any more
+    verdict: pb.Frame | None = None
+    deadline: float | None = None
+    queue_deadline: float | None = None
+    hold_until: float | None = None
+
+    def to(self, event: CallEvent) -> None:
+        self.state = next_state(self.state, event)
+
+    @property
+    def occupies_slot(self) -> bool:
+        return self.state in (CallState.ASSIGNED, CallState.RUNNING)
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.submit.options.label or self.submit.function or self.submit.code.spec.name or "code"
+
+
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """A large payload on its way. Its owner is derived from the call, so it follows reconnects."""
+
+    transfer_id: bytes
+    call_id: bytes
+    requester: Session
+    fetch: pb.Fetch
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class Queues:
+    """Waiting calls, one FIFO a key."""
+
+    by_key: dict[QueueKey, deque[Call]] = field(default_factory=dict)
+
+    def push(self, call: Call) -> None:
+        self.by_key.setdefault(call.key, deque()).append(call)
+
+    def push_front(self, call: Call) -> None:
+        self.by_key.setdefault(call.key, deque()).appendleft(call)
+
+    def pop(self, key: QueueKey) -> Call:
+        queue = self.by_key[key]
+        call = queue.popleft()
+        if not queue:
+            del self.by_key[key]
+        return call
+
+    def remove(self, call: Call) -> None:
+        queue = self.by_key.get(call.key)
+        if queue is not None and call in queue:
+            queue.remove(call)
+            if not queue:
+                del self.by_key[call.key]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_key.values()))

@@ -1,0 +1,199 @@
+"""Where the gateway is and what opens it: argument, environment, connection file, configuration file, in this order.
+
+A gateway writes a connection file, readable by its user alone, into the user's runtime folder; clients and nodes of that user
+find it there. That is what makes "no configuration" safe on a machine that others use too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from easyremote.config import DEFAULT_PORT
+from easyremote.errors import AuthError, GatewayNotFound, UsageError
+
+ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
+TOKEN_VARIABLE = "EASYREMOTE_TOKEN"
+RUNTIME_VARIABLE = "EASYREMOTE_RUNTIME_DIR"
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A gateway's address with what opens it. `source` says where that was found, for messages."""
+
+    address: str
+    token: str
+    source: str
+
+    def metadata(self, **extra: str) -> tuple[tuple[str, str], ...]:
+        return (
+            ("authorization", f"Bearer {self.token}"),
+            *((key.replace("_", "-"), value) for key, value in extra.items()),
+        )
+
+    def __repr__(self) -> str:  # the token stays out of logs
+        return f"Endpoint({self.address!r}, source={self.source!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFile:
+    """What a gateway leaves for the programs of its user."""
+
+    address: str
+    token: str
+    pid: int
+    started: float
+    host: str
+
+
+_in_this_process: dict[str, ConnectionFile] = {}
+
+
+def runtime_folder() -> Path:
+    """The folder of connection files, made with mode 0700."""
+    configured = os.environ.get(RUNTIME_VARIABLE)
+    if configured:
+        folder = Path(configured)
+    elif os.environ.get("XDG_RUNTIME_DIR"):
+        folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "easyremote"
+    else:  # no session of a desktop or login manager; the home folder is this user's alone
+        folder = Path(platformdirs.user_cache_dir("easyremote")) / "run"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def publish(record: ConnectionFile) -> Path:
+    """Write the connection file of a gateway that runs in this process."""
+    _in_this_process[record.address] = record
+    path = runtime_folder() / f"gateway-{_port_of(record.address)}.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(record), file)
+    temporary.replace(path)
+    return path
+
+
+def withdraw(record: ConnectionFile) -> None:
+    """Remove it again, unless another gateway has replaced it."""
+    _in_this_process.pop(record.address, None)
+    path = runtime_folder() / f"gateway-{_port_of(record.address)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_text())["pid"] == record.pid:
+            path.unlink()
+
+
+def is_local_gateway(address: str) -> bool:
+    """Whether the gateway at this address runs in this very process."""
+    return any(_same(address, known) for known in _in_this_process)
+
+
+def find(address: str | None = None, token: str | None = None) -> Endpoint:
+    """The gateway to use.
+
+    Raises GatewayNotFound, which lists all that was tried, when there is none; UsageError for an address that isn't one.
+    """
+    if address:
+        return _with_token(normalize(address), token, "the given address")
+    if from_environment := os.environ.get(ADDRESS_VARIABLE):
+        return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE)
+    if _in_this_process:
+        newest = max(_in_this_process.values(), key=lambda record: record.started)
+        return Endpoint(newest.address, token or newest.token, "the gateway of this process")
+    files = [record for record in _connection_files() if _is_alive(record.pid)]
+    if files:
+        newest = max(files, key=lambda record: record.started)
+        return Endpoint(newest.address, token or newest.token, "the connection file of this user")
+    configured = _config_file()
+    if configured.get("address"):
+        return _with_token(normalize(configured["address"]), token or configured.get("token"), "the configuration file")
+    raise GatewayNotFound(
+        f"no gateway found: no address was given, {ADDRESS_VARIABLE} is not set, no gateway of this user runs on this machine "
+        f"(looked in {runtime_folder()}), and {_config_path()} names none. Start one with 'easyremote gateway' or "
+        "Server().start_background()"
+    )
+
+
+def normalize(address: str) -> str:
+    """ "host", "host:port" or "[v6]:port" as "host:port". Raises UsageError for anything else."""
+    text = address.strip()
+    for scheme in ("grpc://", "easyremote://"):
+        text = text.removeprefix(scheme)
+    host, _, port = text.rpartition(":") if ":" in text and not text.endswith("]") else (text, "", "")
+    if not host or any(c.isspace() or c in "/@?#" for c in text) or (":" in host and not host.startswith("[")):
+        raise UsageError(f"'{address}' is no gateway address; write it as host:port, e.g. gpu-gateway.example.org:8080")
+    if not port:
+        return f"{host}:{DEFAULT_PORT}"
+    if not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise UsageError(f"'{port}' in '{address}' is no port; ports are 1 to 65535")
+    return f"{host}:{int(port)}"
+
+
+def _with_token(address: str, token: str | None, source: str) -> Endpoint:
+    token = token or os.environ.get(TOKEN_VARIABLE)
+    if not token:
+        known = [*_in_this_process.values(), *_connection_files()] if _host_of(address) in _LOOPBACK else []
+        token = next((record.token for record in known if _same(record.address, address)), None)
+    if not token:
+        configured = _config_file()
+        if configured.get("address") and normalize(configured["address"]) == address:
+            token = configured.get("token")
+    return Endpoint(address, token or "", source)
+
+
+def _connection_files() -> list[ConnectionFile]:
+    records: list[ConnectionFile] = []
+    for path in runtime_folder().glob("gateway-*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            if path.stat().st_mode & 0o077:
+                raise AuthError(f"{path} can be read by other users, so its token isn't secret any more; delete it")
+            record = ConnectionFile(**json.loads(path.read_text()))
+            if record.host == socket.gethostname():  # home folders are shared between machines
+                records.append(record)
+    return records
+
+
+def _config_path() -> Path:
+    return Path(platformdirs.user_config_dir("easyremote")) / "config.toml"
+
+
+def _config_file() -> dict[str, str]:
+    try:
+        return tomllib.loads(_config_path().read_text())
+    except OSError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{_config_path()} isn't TOML: {error}") from error
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _same(one: str, other: str) -> bool:
+    both_local = _host_of(one) in _LOOPBACK and _host_of(other) in _LOOPBACK
+    return one == other or (both_local and _port_of(one) == _port_of(other))
+
+
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _port_of(address: str) -> str:
+    return address.rpartition(":")[2]

@@ -1,0 +1,267 @@
+"""Every exception that EasyRemote raises, in one tree split by who must act.
+
+Each class has a wire code: what a `Verdict`, an `ErrorInfo` or a `Refused` carries instead of an exception object, so that
+reporting a failure never unpickles anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AuthError",
+    "BadArguments",
+    "CallCancelled",
+    "CallLost",
+    "CostLimitError",
+    "DeadlineExceeded",
+    "DuplicateNode",
+    "EasyRemoteError",
+    "EnvironmentMismatch",
+    "FunctionNotFound",
+    "GatewayNotFound",
+    "GatewayUnreachable",
+    "LocalProtocolError",
+    "NoNodeAvailable",
+    "NodeGone",
+    "OverloadedError",
+    "PayloadError",
+    "PortInUse",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteProtocolError",
+    "Unavailable",
+    "UnpicklableError",
+    "UsageError",
+    "WorkerCrashed",
+]
+
+
+class EasyRemoteError(Exception):
+    """The root of all that EasyRemote raises. `details` holds facts by name, as text."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, str] = {key: str(value) for key, value in details.items()}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(EasyRemoteError, ValueError):
+    """EasyRemote was called wrongly; fix the call. Raised before anything is sent where that is possible."""
+
+    code = "usage"
+
+
+class BadArguments(UsageError, TypeError):
+    """The arguments don't fit the remote function's signature."""
+
+    code = "bad_arguments"
+
+
+class FunctionNotFound(UsageError, LookupError):
+    """No node offers a function of that name. `close_names` lists similar ones."""
+
+    code = "function_not_found"
+
+    def __init__(self, message: str, close_names: list[str] | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.close_names = close_names or []
+
+
+class UnpicklableError(UsageError):
+    """A value can't be sent. `path` leads to the part that is at fault, e.g. `model.opt.lock`."""
+
+    code = "unpicklable"
+
+    def __init__(self, message: str, path: str = "", **details: Any) -> None:
+        super().__init__(message, path=path, **details)
+        self.path = path
+
+
+class CostLimitError(UsageError):
+    """No offer costs as little as `cost_limit` allows."""
+
+    code = "cost_limit"
+
+
+class EnvironmentMismatch(UsageError):
+    """Two Pythons that can't exchange code. Raised before anything is loaded."""
+
+    code = "environment_mismatch"
+
+
+class PortInUse(UsageError, OSError):
+    """Another program, or another gateway, listens on the port."""
+
+    code = "port_in_use"
+
+
+class AuthError(EasyRemoteError, PermissionError):
+    """The gateway refused this identity."""
+
+    code = "auth"
+
+
+class Unavailable(EasyRemoteError):
+    """Nothing is wrong with the call, but nobody can take it now. It may be tried again after `retry_after_s` seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, retry_after_s: float = 0.0, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class GatewayNotFound(Unavailable):
+    """No address was given and none could be found. The message says where it was looked for."""
+
+    code = "gateway_not_found"
+
+
+class GatewayUnreachable(Unavailable, ConnectionError):
+    """There is an address, but no gateway answers there."""
+
+    code = "gateway_unreachable"
+
+
+class NoNodeAvailable(Unavailable):
+    """No connected node can run this call."""
+
+    code = "no_node"
+
+
+class NodeGone(Unavailable):
+    """The node that the call names isn't connected."""
+
+    code = "node_gone"
+
+
+class DuplicateNode(UsageError):
+    """A node of that name is connected already."""
+
+    code = "duplicate_node"
+
+
+class OverloadedError(Unavailable):
+    """A bound was reached; the message names it."""
+
+    code = "overloaded"
+
+
+class RemoteError(EasyRemoteError):
+    """The remote function raised, and this stands for it where its own type can't be loaded here.
+
+    Where the type can be loaded, the original exception is raised with a `RemoteError` as its cause.
+
+    Attributes: `remote_type` (qualified name), `remote_message`, `remote_traceback` (text), `node`, `attempt`.
+    """
+
+    code = "remote"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote_type: str = "",
+        remote_message: str = "",
+        remote_traceback: str = "",
+        node: str = "",
+        attempt: int = 0,
+        frames: tuple[RemoteFrame, ...] = (),
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **details)
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+        self.node = node
+        self.attempt = attempt
+        self.frames = frames
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else self.message
+
+
+class RemoteFrame:
+    """One frame of a remote traceback: `file`, `line`, `function`, `source`, and `is_ours` for EasyRemote's own."""
+
+    __slots__ = ("file", "function", "is_ours", "line", "source")
+
+    def __init__(self, file: str, line: int, function: str, source: str, is_ours: bool) -> None:
+        self.file = file
+        self.line = line
+        self.function = function
+        self.source = source
+        self.is_ours = is_ours
+
+
+class CallLost(EasyRemoteError):
+    """The node vanished with the call. `may_have_run` is the truth as far as anyone knows it."""
+
+    code = "lost"
+
+    def __init__(self, message: str, may_have_run: bool = True, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.may_have_run = may_have_run
+
+
+class WorkerCrashed(CallLost):
+    """The worker process that ran the call died. `details` has `exit_code`, `signal` and `last_output`."""
+
+    code = "worker_crashed"
+
+
+class CallCancelled(EasyRemoteError):
+    """The call was cancelled."""
+
+    code = "cancelled"
+
+
+class DeadlineExceeded(EasyRemoteError, TimeoutError):
+    """A timeout of the call ran out; the message says which."""
+
+    code = "deadline"
+
+
+class ProtocolError(EasyRemoteError):
+    """The wire contract was broken."""
+
+    code = "protocol"
+
+
+class LocalProtocolError(ProtocolError):
+    """... by this side: a bug in EasyRemote."""
+
+    code = "local_protocol"
+
+
+class RemoteProtocolError(ProtocolError):
+    """... by the other side."""
+
+    code = "remote_protocol"
+
+
+class PayloadError(EasyRemoteError):
+    """A payload is too large, corrupt, or in an encoding that isn't accepted here."""
+
+    code = "payload"
+
+
+def _descendants(cls: type[EasyRemoteError]) -> list[type[EasyRemoteError]]:
+    return [cls] + [found for child in cls.__subclasses__() for found in _descendants(child)]
+
+
+_BY_CODE: dict[str, type[EasyRemoteError]] = {cls.code: cls for cls in _descendants(EasyRemoteError)}
+
+
+def from_code(code: str, message: str, **facts: Any) -> EasyRemoteError:
+    """Rebuild an error from its wire code; a code that this version doesn't know becomes `EasyRemoteError`.
+
+    `facts` are the class's own keyword arguments (`retry_after_s`, `may_have_run`, `close_names`, `path`) or details.
+    """
+    return _BY_CODE.get(code, EasyRemoteError)(message, **facts)

@@ -1,0 +1,69 @@
+"""How far a producer may run ahead of what was taken from it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from easyremote.execution.context import CallInterrupted
+
+
+class Credits:
+    """A counting gate between a producer in any thread or loop and the consumer that gives credits back."""
+
+    def __init__(self, initial: int) -> None:
+        self._left = initial
+        self._condition = threading.Condition()
+        self._waiters: list[Callable[[], None]] = []
+        self._is_cancelled = False
+
+    @property
+    def has_some(self) -> bool:
+        """Whether `take` would return at once."""
+        return self._left > 0 or self._is_cancelled
+
+    def take(self) -> None:
+        """Take one, waiting for it. Raises CallInterrupted after `cancel`."""
+        with self._condition:
+            while self._left <= 0 and not self._is_cancelled:
+                self._condition.wait()
+            self._use()
+
+    async def take_async(self) -> None:
+        """The same without blocking the running loop."""
+        while True:
+            loop = asyncio.get_running_loop()
+            opened = loop.create_future()
+            with self._condition:
+                if self._left > 0 or self._is_cancelled:
+                    self._use()
+                    return
+                self._waiters.append(lambda: loop.call_soon_threadsafe(_settle, opened))
+            await opened
+
+    def give(self, count: int = 1) -> None:
+        with self._condition:
+            self._left += count
+            self._notify()
+
+    def cancel(self) -> None:
+        with self._condition:
+            self._is_cancelled = True
+            self._notify()
+
+    def _use(self) -> None:
+        if self._is_cancelled:
+            raise CallInterrupted("the call was cancelled")
+        self._left -= 1
+
+    def _notify(self) -> None:
+        self._condition.notify_all()
+        waiters, self._waiters = self._waiters, []
+        for wake in waiters:
+            wake()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,218 @@
+"""What can be known of a function without running it, and how it is shipped."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import linecache
+import os
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
+
+from easyremote.errors import BadArguments, UsageError
+from easyremote.runtime import python_minor, this_runtime
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+_MAX_SOURCE_BYTES = 256 * 1024
+
+
+def function_name(function: Any) -> str:
+    """What a callable is called. Raises UsageError where it has no name of its own."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = getattr(inner, "__name__", "")
+    if name == "<lambda>" or not name:
+        kind = "a lambda" if name else f"a {type(function).__qualname__}"
+        raise UsageError(f"{kind} has no name to register under; give one: register(f, name='...')")
+    return name
+
+
+def check_name(name: str) -> str:
+    """Raises UsageError for a name that can't be registered."""
+    if not 1 <= len(name) <= 200 or not name.isprintable() or name != name.strip():
+        raise UsageError(f"a function's name has 1 to 200 printable characters, not {name[:60]!r}")
+    return name
+
+
+def kind_of(function: Any) -> pb.FunctionKind:
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if not inspect.isroutine(inner) and callable(inner):
+        inner = type(inner).__call__
+    if inspect.isasyncgenfunction(inner):
+        return pb.FUNCTION_KIND_ASYNC_GENERATOR
+    if asyncio.iscoroutinefunction(inner) or inspect.iscoroutinefunction(inner):
+        return pb.FUNCTION_KIND_COROUTINE
+    if inspect.isgeneratorfunction(inner):
+        return pb.FUNCTION_KIND_GENERATOR
+    return pb.FUNCTION_KIND_FUNCTION
+
+
+def spec_of(function: Any, name: str, **declared: Any) -> pb.FunctionSpec:
+    """A record of the function for the registry. `declared` are more fields of it."""
+    spec = pb.FunctionSpec(name=name, kind=kind_of(function), doc=_first_paragraph(function), **declared)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return spec
+    spec.has_signature = True
+    for parameter in signature.parameters.values():
+        spec.parameters.append(
+            pb.Parameter(
+                name=parameter.name,
+                kind=int(parameter.kind),
+                has_default=parameter.default is not inspect.Parameter.empty,
+                default_text=_short(parameter.default),
+                annotation_text=_annotation(parameter.annotation),
+            )
+        )
+    return spec
+
+
+def signature_of(spec: pb.FunctionSpec) -> inspect.Signature | None:
+    """The remote function's signature; defaults are stand-ins that show as they do there."""
+    if not spec.has_signature:
+        return None
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                p.name,
+                inspect._ParameterKind(p.kind),
+                default=_Shown(p.default_text) if p.has_default else inspect.Parameter.empty,
+                annotation=_Shown(p.annotation_text) if p.annotation_text else inspect.Parameter.empty,
+            )
+            for p in spec.parameters
+        ]
+    )
+
+
+def check_arguments(spec: pb.FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises BadArguments when a call with these arguments can't succeed."""
+    signature = signature_of(spec)
+    if signature is None:
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise BadArguments(f"{spec.name}{signature}: {error}") from None
+
+
+class _Shown:
+    """A default or an annotation that is known only as text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _short(value: Any) -> str:
+    if value is inspect.Parameter.empty:
+        return ""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _annotation(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)[:80]
+
+
+def _first_paragraph(function: Any) -> str:
+    return (inspect.getdoc(function) or "").split("\n\n")[0][:2000] if hasattr(function, "__name__") else ""
+
+
+# ---- shipping ---------------------------------------------------------------------------------------------------------
+
+
+def ship(function: Callable[..., Any], kind: pb.Code.Kind, spec: pb.FunctionSpec) -> tuple[pb.Code, codec.Encoded]:
+    """The function as a payload for another Python of the same minor version, with the cells' source for its tracebacks.
+
+    Raises UnpicklableError with the path to what it captured and can't be sent.
+    """
+    encoded = codec.encode((_sources(function), function), getattr(function, "__name__", "the function"))
+    digest = hashlib.blake2b(digest_size=16)
+    for part in encoded.parts:
+        digest.update(part)
+    spec.version = digest.hexdigest()[:12]
+    code = pb.Code(
+        kind=kind,
+        spec=spec,
+        digest=digest.hexdigest(),
+        python=python_minor(),
+        cloudpickle=this_runtime().cloudpickle,
+    )
+    return code, encoded
+
+
+def load(encoded: codec.Encoded) -> Callable[..., Any]:
+    """The other end of `ship`."""
+    sources, function = codec.decode(encoded)
+    for file, source in sources.items():
+        remember_source(file, source)
+    return function
+
+
+def remember_source(file: str, source: str) -> None:
+    """Let tracebacks show the lines of code that has no file here."""
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+
+
+def _sources(function: Any) -> dict[str, str]:
+    """Source of the notebook cells that the function and its helpers come from."""
+    found: dict[str, str] = {}
+    seen: set[int] = set()
+    pending: list[Any] = [function]
+    while pending and len(seen) < 200:
+        value = pending.pop()
+        if isinstance(value, functools.partial):
+            value = value.func
+        value = inspect.unwrap(value) if callable(value) else value
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, FunctionType):
+            _add_source(value.__code__, found)
+            pending += [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
+            pending += [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        elif isinstance(value, type) and value.__module__ == "__main__":
+            pending += [member for member in vars(value).values() if isinstance(member, FunctionType)]
+        elif hasattr(value, "__func__"):
+            pending.append(value.__func__)
+    return found
+
+
+def _names(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _add_source(code: CodeType, found: dict[str, str]) -> None:
+    file = code.co_filename
+    if file in found or (os.path.exists(file) and "ipykernel_" not in file):
+        return
+    source = "".join(linecache.getlines(file))
+    if source and sum(map(len, found.values())) + len(source) <= _MAX_SOURCE_BYTES:
+        found[file] = source
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:
+        return False
+    return True

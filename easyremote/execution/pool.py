@@ -1,0 +1,287 @@
+"""Worker processes of a node: started when needed, kept warm, killed to cancel. Runs on the shared loop.
+
+Started with `subprocess` (exec, never a bare fork: gRPC doesn't survive one), each in a session of its own, so that it can be
+killed together with everything it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from easyremote.execution.pipe import Unpacker, pack
+from easyremote.execution.worker import CONFIG_VARIABLE
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+KILL_AFTER_S = 3.0
+"""A worker that was interrupted and still runs its call is killed after this."""
+
+IDLE_AFTER_S = 60.0
+"""An idle worker beyond the first ends after this."""
+
+_SECRETS = ("EASYREMOTE_TOKEN", "EASYREMOTE_ADDRESS")
+_LAST_OUTPUT_BYTES = 4096
+
+
+class WorkerDied(Exception):
+    """`exit_code` as subprocess reports it: negative for a signal. `last_output` is what was left in its pipes."""
+
+    def __init__(self, exit_code: int, last_output: str) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+        self.last_output = last_output
+
+
+class WorkerProcess:
+    """One process. `on_event(event)` gets what it reports, `on_death(error)` its end."""
+
+    def __init__(self, node_id: str) -> None:
+        self.idle_since = time.monotonic()
+        self.loaded: set[str] = set()  # digests of functions that it holds
+        self.on_event: Callable[[pb.Event], None] | None = None
+        self.on_death: Callable[[WorkerDied], None] | None = None
+        self.is_dead = False
+        self._pending = bytearray()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._start(node_id)
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._killer: asyncio.TimerHandle | None = None
+        self._recent = ""
+
+    def _start(self, node_id: str) -> None:
+        ours, theirs = socket.socketpair()
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        config = {
+            "link": theirs.fileno(),
+            "stdout": out_read,
+            "stderr": err_read,
+            "path": [entry or os.getcwd() for entry in sys.path],
+            "node_id": node_id,
+            "pythonpath": os.environ.get("PYTHONPATH"),
+        }
+        environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+        environment[CONFIG_VARIABLE] = json.dumps(config)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from easyremote.execution.worker import main; main()"],
+                stdin=subprocess.DEVNULL,
+                stdout=out_write,
+                stderr=err_write,
+                pass_fds=(theirs.fileno(), out_read, err_read),
+                env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            os.close(out_read)
+            os.close(err_read)
+            raise
+        finally:
+            theirs.close()
+            os.close(out_write)
+            os.close(err_write)
+        ours.setblocking(False)
+        self._link = ours
+        self._pipes = (out_read, err_read)
+
+    def send(self, frame: pb.Frame) -> None:
+        self._pending += pack(frame)
+        self._write_some()
+
+    def run(self, submit: pb.Submit) -> None:
+        self.send(pb.Frame(submit=submit))
+        if submit.code.digest:
+            self.loaded.add(submit.code.digest)
+
+    def give_credit(self, count: int) -> None:
+        self.send(pb.Frame(ack=pb.Ack(calls=[pb.Acknowledged()] * count)))
+
+    def pause(self) -> None:
+        """Read no more from it for now; what it prints fills its pipe and then makes it wait."""
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
+
+    def interrupt(self) -> None:
+        """Ask the running call to stop; kill the process when it doesn't."""
+        self.resume()
+        if self.is_dead or self._killer is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+        self._killer = asyncio.get_running_loop().call_later(KILL_AFTER_S, self.kill)
+
+    def settled(self) -> None:
+        """The call has ended; the process lives on."""
+        if self._killer is not None:
+            self._killer.cancel()
+            self._killer = None
+        self.on_event = self.on_death = None
+        self._recent = ""
+        self.resume()
+        self.idle_since = time.monotonic()
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        self.resume()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        self.kill()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    def _write_some(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._pending and not self.is_dead:
+                sent = self._link.send(self._pending)
+                del self._pending[:sent]
+        except BlockingIOError:
+            loop.add_writer(self._link, self._write_some)
+            return
+        except OSError:
+            pass  # it died; the reader notices
+        with contextlib.suppress(OSError, ValueError):
+            loop.remove_writer(self._link)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        unpacker = Unpacker()
+        try:
+            while data := await loop.sock_recv(self._link, 256 * 1024):
+                await self._may_read.wait()
+                for frame in unpacker.feed(data):
+                    if frame.event.HasField("output"):
+                        self._recent = (self._recent + frame.event.output.text)[-_LAST_OUTPUT_BYTES:]
+                    if self.on_event is not None:
+                        self.on_event(frame.event)
+        except OSError:
+            pass
+        finally:
+            self.is_dead = True
+            await asyncio.shield(self._reap())
+
+    async def _reap(self) -> None:
+        """The link is closed: the process has died, or is about to."""
+        if self._killer is not None:
+            self._killer.cancel()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, ValueError):
+            loop.remove_writer(self._link)
+        self._link.close()
+        for _ in range(200):
+            if self.process.poll() is not None:
+                break
+            await asyncio.sleep(0.01)
+        self.kill()  # what it started may live on
+        exit_code = self.process.poll()
+        if exit_code is None:
+            exit_code = await asyncio.to_thread(self.process.wait)
+        last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
+        if self.on_death is not None:
+            self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:]))
+
+
+def _read_rest(fd: int) -> str:
+    os.set_blocking(fd, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(fd, 65536):
+            data = (data + piece)[-_LAST_OUTPUT_BYTES:]
+    os.close(fd)
+    return data.decode(errors="replace")
+
+
+class WorkerPool:
+    """Idle workers, and those that belong to notebook sessions."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._idle: list[WorkerProcess] = []
+        self._all: set[WorkerProcess] = set()
+        self._sessions: dict[str, WorkerProcess] = {}
+
+    def prepare(self) -> None:
+        """Have one worker warm, so that the first call needn't wait for an interpreter to start."""
+        if not self._all:
+            self._idle.append(self._new())
+
+    def take(self, digest: str) -> WorkerProcess:
+        """A worker for one call: one that holds the function already, else any idle one, else a new one."""
+        self._forget_dead()
+        for worker in reversed(self._idle):
+            if digest in worker.loaded:
+                self._idle.remove(worker)
+                return worker
+        return self._idle.pop() if self._idle else self._new()
+
+    def take_for_session(self, session_id: str) -> WorkerProcess:
+        """The session's own worker; its namespace lives as long as it does."""
+        self._forget_dead()
+        worker = self._sessions.get(session_id)
+        if worker is None:
+            worker = self._sessions[session_id] = self._idle.pop() if self._idle else self._new()
+        return worker
+
+    def has_session(self, session_id: str) -> bool:
+        worker = self._sessions.get(session_id)
+        return worker is not None and not worker.is_dead
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        worker.settled()
+        if worker not in self._sessions.values() and not worker.is_dead:
+            self._idle.append(worker)
+
+    def close_session(self, session_id: str) -> None:
+        worker = self._sessions.pop(session_id, None)
+        if worker is not None:
+            worker.kill()
+
+    def trim(self) -> None:
+        """End workers that were idle for long, but for one."""
+        self._forget_dead()
+        now = time.monotonic()
+        for worker in self._idle[:-1]:
+            if now - worker.idle_since > IDLE_AFTER_S:
+                self._idle.remove(worker)
+                worker.kill()
+
+    async def close(self) -> None:
+        workers, self._all = self._all, set()
+        self._idle.clear()
+        self._sessions.clear()
+        await asyncio.gather(*(worker.close() for worker in workers))
+
+    def _new(self) -> WorkerProcess:
+        worker = WorkerProcess(self._node_id)
+        self._all.add(worker)
+        return worker
+
+    def _forget_dead(self) -> None:
+        self._idle = [worker for worker in self._idle if not worker.is_dead]
+        self._all = {worker for worker in self._all if not worker.is_dead}
+        for session_id in [key for key, worker in self._sessions.items() if worker.is_dead]:
+            del self._sessions[session_id]
+
+
+def describe_exit(exit_code: int) -> dict[str, Any]:
+    """`exit_code` in words: {"exit_code": ...} or {"signal": "SIGSEGV", ...}."""
+    if exit_code >= 0:
+        return {"exit_code": exit_code}
+    try:
+        return {"exit_code": exit_code, "signal": signal.Signals(-exit_code).name}
+    except ValueError:
+        return {"exit_code": exit_code, "signal": f"signal {-exit_code}"}

@@ -1,0 +1,131 @@
+"""Displays of remote code: matplotlib figures and IPython's display protocol, without either being imported before it is used.
+
+This module is also the matplotlib backend of worker processes (MPLBACKEND=module://easyremote.execution.rich_display).
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.abc
+import importlib.machinery
+import io
+import sys
+from typing import Any
+
+from easyremote.execution.context import current
+
+BACKEND = "module://easyremote.execution.rich_display"
+
+
+def publish(data: dict[str, Any], metadata: dict[str, Any] | None = None, **fields: Any) -> bool:
+    """Send a mime bundle to the caller of the running call. False when no call runs here."""
+    emitter = current.get()
+    if emitter is None:
+        return False
+    emitter.display({"bundle": {"data": _textual(data), "metadata": metadata or {}}, **fields})
+    return True
+
+
+def _textual(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        mime: base64.b64encode(value).decode() if isinstance(value, bytes) else value for mime, value in data.items()
+    }
+
+
+# ---- matplotlib ------------------------------------------------------------------------------------------------------
+
+
+def flush_figures() -> None:
+    """Show and close every open figure, as a notebook does at the end of a cell."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None or sys.modules["matplotlib"].get_backend().lower() != BACKEND:
+        return
+    for number in pyplot.get_fignums():
+        _show_figure(pyplot.figure(number))
+    pyplot.close("all")
+
+
+def _show_figure(figure: Any) -> None:
+    if not figure.axes and not figure.lines and not figure.images and not figure.texts:
+        return
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
+    width, height = figure.get_size_inches()
+    publish({"image/png": stream.getvalue(), "text/plain": f"<Figure {width:g}x{height:g} in>"})
+
+
+def show(*_: Any, **__: Any) -> None:
+    """What plt.show() does here."""
+    flush_figures()
+
+
+def __getattr__(name: str) -> Any:
+    """The rest of what matplotlib asks of a backend, made when it asks."""
+    if name == "FigureCanvas":
+        from matplotlib.backend_bases import FigureManagerBase
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        class FigureManager(FigureManagerBase):
+            def show(self) -> None:
+                _show_figure(self.canvas.figure)
+
+            @classmethod
+            def pyplot_show(cls, *, block: bool | None = None) -> None:
+                flush_figures()
+
+        class FigureCanvas(FigureCanvasAgg):
+            manager_class = FigureManager  # type: ignore[assignment]
+
+        globals().update(FigureCanvas=FigureCanvas, FigureManager=FigureManager)
+        return FigureCanvas
+    if name == "FigureManager":
+        __getattr__("FigureCanvas")
+        return globals()["FigureManager"]
+    raise AttributeError(name)
+
+
+# ---- IPython ---------------------------------------------------------------------------------------------------------
+
+
+class _DisplayHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Makes a shell for IPython's `display` the moment that module is imported; without one it would only print."""
+
+    name = "IPython.core.display_functions"
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            self._loader = spec.loader
+            spec.loader = self
+        return spec
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        self._loader.exec_module(module)
+        display, update = module.display, module.update_display
+
+        def display_here(*objects: Any, **options: Any) -> Any:
+            _ensure_shell()
+            return display(*objects, **options)
+
+        def update_here(*objects: Any, **options: Any) -> Any:
+            _ensure_shell()
+            return update(*objects, **options)
+
+        module.display, module.update_display = display_here, update_here
+
+
+def _ensure_shell() -> None:
+    from easyremote.execution.cells import shell
+
+    shell()
+
+
+def install() -> None:
+    """Prepare this process for displays. Imports neither matplotlib nor IPython."""
+    sys.meta_path.insert(0, _DisplayHook())

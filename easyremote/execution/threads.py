@@ -1,0 +1,54 @@
+"""Threads for the owner's functions. Not a ThreadPoolExecutor: that one stops working when the interpreter begins to exit,
+while a script that serves a node lives on then."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+from collections.abc import Callable
+
+from easyremote.execution.context import CallInterrupted
+
+
+class ThreadPool:
+    """Starts threads as they are needed, at most `limit`; they are daemons and end with `close`."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._idle = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._count < self._limit:
+                self._count += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Threads end when they have nothing to do."""
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get()
+                if job is None:
+                    return
+                job()
+            except CallInterrupted:
+                pass  # came a moment after the call it was meant for
+            with self._lock:
+                self._idle += 1
+
+
+def interrupt(thread_id: int) -> None:
+    """Raise CallInterrupted in that thread at its next bytecode. A thread inside C code is interrupted when it comes back."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(CallInterrupted))

@@ -1,0 +1,222 @@
+"""The worker process: runs one call at a time in its main thread and reports to the node over a socket.
+
+It holds no credential and no connection but that socket. When the node goes away, the worker ends with all that it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from easyremote.execution import rich_display
+from easyremote.execution.capture import Capture, Stream
+from easyremote.execution.credits import Credits
+from easyremote.execution.failure import describe
+from easyremote.execution.functions import load
+from easyremote.execution.output import OutputBuffer
+from easyremote.execution.pipe import Unpacker, from_payload, pack, to_payload
+from easyremote.execution.runner import run
+from easyremote.wire import codec
+from easyremote.wire.shared_files import SharedFiles
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+CONFIG_VARIABLE = "EASYREMOTE_WORKER"
+ITEMS_AHEAD = 64
+"""Items that a generator may produce before the first of them was taken on by the node."""
+
+_LOADED_FUNCTIONS = 32
+
+
+class Worker:
+    """State of the process."""
+
+    def __init__(self, link: socket.socket, capture: Capture, node_id: str) -> None:
+        self.link = link
+        self.capture = capture
+        self.node_id = node_id
+        self.shared = SharedFiles()
+        self.send_lock = threading.Lock()
+        self.submissions: queue.SimpleQueue[pb.Submit] = queue.SimpleQueue()
+        self.running: _Emitter | None = None
+        self._is_sending = False  # the main thread is inside `send`, where an interrupt would tear a frame
+        self._interrupt_pending = False
+        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+
+    def main(self) -> None:
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        threading.Thread(target=self._read, name="easyremote-link", daemon=True).start()
+        while True:
+            submit = self.submissions.get()
+            with contextlib.suppress(KeyboardInterrupt):  # came a moment after the call it was meant for
+                self._run(submit)
+            self.running = None
+
+    def send(self, frame: pb.Frame) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main:
+            self._is_sending = True
+        try:
+            with self.send_lock:
+                self.link.sendall(pack(frame))
+        finally:
+            if is_main:
+                self._is_sending = False
+                if self._interrupt_pending:
+                    self._interrupt_pending = False
+                    raise KeyboardInterrupt
+
+    def _on_interrupt(self, *_: Any) -> None:
+        if self.running is None or self.running.has_ended:
+            return
+        if self._is_sending:
+            self._interrupt_pending = True
+        else:
+            raise KeyboardInterrupt
+
+    def _read(self) -> None:
+        unpacker = Unpacker()
+        while data := self.link.recv(256 * 1024):
+            for frame in unpacker.feed(data):
+                body = frame.WhichOneof("body")
+                if body == "submit":
+                    self.submissions.put(frame.submit)
+                elif body == "ack" and self.running is not None:
+                    self.running.credits.give(len(frame.ack.calls))
+        os.killpg(0, signal.SIGKILL)  # the node is gone
+
+    def _run(self, submit: pb.Submit) -> None:
+        emitter = _Emitter(self, submit)
+        self.capture.buffer = emitter.buffer
+        self.running = emitter
+        try:
+            function = self._function(submit)
+            args, kwargs = (), {}
+            if submit.HasField("arguments"):
+                args, kwargs = codec.decode_arguments(from_payload(submit.arguments, self.shared))
+        except BaseException as error:
+            emitter.failed(error)
+        else:
+            run(function, args, kwargs, emitter, _run_coroutine)
+        finally:
+            self.capture.flush()
+            self.capture.buffer = None
+
+    def _function(self, submit: pb.Submit) -> Callable[..., Any]:
+        code = submit.code
+        if code.kind == pb.Code.KIND_CELL:
+            from easyremote.execution.cells import run_cell
+
+            return run_cell(*codec.decode(from_payload(code.payload, self.shared)))
+        function = self._functions.get(code.digest)
+        if function is None:
+            function = load(from_payload(code.payload, self.shared))
+            self._functions[code.digest] = function
+            if len(self._functions) > _LOADED_FUNCTIONS:
+                self._functions.popitem(last=False)
+        self._functions.move_to_end(code.digest)
+        return function
+
+
+class _Emitter:
+    """Events of one call, on their way to the node."""
+
+    def __init__(self, worker: Worker, submit: pb.Submit) -> None:
+        self.call_id = submit.call_id
+        self.node_id = worker.node_id
+        self.credits = Credits(ITEMS_AHEAD)
+        self.buffer = OutputBuffer(self._send_output)
+        self.has_ended = False
+        self._worker = worker
+        self._accept = submit.options.accept
+        self._wants_output = submit.options.output
+
+    def output(self, is_stderr: bool, text: str) -> None:
+        self._worker.capture.write(is_stderr, text)
+
+    def display(self, message: dict[str, Any]) -> None:
+        if not self._wants_output:
+            return
+        bundle = message.pop("bundle")
+        payload = self._payload(codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()]))
+        self._send(pb.Event(display=pb.Display(bundle=payload, **message)))
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
+
+    def item(self, value: Any) -> None:
+        self.credits.take()
+        self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+
+    async def item_async(self, value: Any) -> None:
+        await self.credits.take_async()
+        self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+
+    def result(self, value: Any, is_exhausted: bool = False) -> None:
+        rich_display.flush_figures()
+        payload = self._payload(codec.encode_as(value, self._accept))
+        self._end(pb.Event(result=payload, is_exhausted=is_exhausted))
+
+    def failed(self, error: BaseException) -> None:
+        self._end(pb.Event(error=describe(error, self.node_id)))
+
+    def _payload(self, encoded: codec.Encoded) -> pb.Payload:
+        return to_payload(encoded, self._worker.shared)
+
+    def _end(self, event: pb.Event) -> None:
+        if not self.has_ended:
+            self.has_ended = True  # from here on an interrupt is ignored
+            self._send(event)
+
+    def _send(self, event: pb.Event) -> None:
+        self._worker.capture.flush()
+        event.call_id = self.call_id
+        self._worker.send(pb.Frame(event=event))
+
+    def _send_output(self, is_stderr: bool, text: str) -> None:
+        if self._wants_output:
+            event = pb.Event(call_id=self.call_id, output=pb.Output(is_stderr=is_stderr, text=text))
+            self._worker.send(pb.Frame(event=event))
+
+
+def _run_coroutine(work: Any) -> Any:
+    """Like asyncio.run, but an interrupt reaches the coroutine as KeyboardInterrupt, not as a cancellation."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+def main() -> None:
+    config = json.loads(os.environ.pop(CONFIG_VARIABLE))
+    sys.path[:] = config["path"]
+    os.environ.pop("PYTHONPATH", None)
+    if config["pythonpath"] is not None:
+        os.environ["PYTHONPATH"] = config["pythonpath"]
+    sys.argv = [""]
+    link = socket.socket(fileno=config["link"])
+    capture = Capture(config["stdout"], config["stderr"])
+    sys.stdout = sys.__stdout__ = Stream(1, "<stdout>", capture.write)
+    sys.stderr = sys.__stderr__ = Stream(2, "<stderr>", capture.write)
+    os.environ.setdefault("MPLBACKEND", rich_display.BACKEND)
+    rich_display.install()
+    _be_main()
+    Worker(link, capture, config["node_id"]).main()
+
+
+def _be_main() -> None:
+    """Give functions that come from a notebook a `__main__` that is theirs, not this module."""
+    import types
+
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""When a script's process ends.
+
+A script that has its gateway in the same process, or that makes calls, ends after its last line. A script that only serves a node
+to a gateway elsewhere lives on until Ctrl-C or SIGTERM. Whatever is still open then is closed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_made_client = False
+_serving: dict[int, Callable[[], bool]] = {}  # id of a node -> whether its gateway is elsewhere
+_closers: dict[int, Callable[[], None]] = {}
+_stop = threading.Event()
+_installed = False
+
+
+def client_made() -> None:
+    """This process makes calls, so it isn't only a node."""
+    global _made_client
+    _made_client = True
+
+
+def opened(owner: Any, close: Callable[[], None]) -> None:
+    """`close` is called at exit, the newest first, unless `closed(owner)` comes before."""
+    _install()
+    _closers[id(owner)] = close
+
+
+def closed(owner: Any) -> None:
+    _closers.pop(id(owner), None)
+    _serving.pop(id(owner), None)
+    if not _serving:
+        _stop.set()
+
+
+def serving(owner: Any, is_elsewhere: Callable[[], bool]) -> None:
+    """A node serves. `is_elsewhere()` tells whether its gateway is another process."""
+    _install()
+    _stop.clear()
+    _serving[id(owner)] = is_elsewhere
+
+
+def _install() -> None:
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    # These close themselves when the interpreter begins to exit, in the reverse order of their import; a function that uses them
+    # must find them open while the node lives on, so they are imported before our own hook is set.
+    import concurrent.futures.process
+    import concurrent.futures.thread  # noqa: F401
+
+    register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
+    register(_at_exit)
+
+
+def _at_exit() -> None:
+    """The main thread has run its last line."""
+    if _lives_on():
+        _wait_for_end()
+    for close in reversed(list(_closers.values())):
+        with contextlib.suppress(Exception):
+            close()
+
+
+def _lives_on() -> bool:
+    if _made_client or not _serving or hasattr(sys, "ps1") or sys.flags.interactive or "ipykernel" in sys.modules:
+        return False
+    failed = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return failed is None and any(is_elsewhere() for is_elsewhere in _serving.values())
+
+
+def _wait_for_end() -> None:
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+    with contextlib.suppress(KeyboardInterrupt):
+        while _serving and not _stop.wait(3600):
+            pass

@@ -1,0 +1,237 @@
+"""`ComputeNode`: offers functions to the clients of a gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from easyremote import discovery, lifetime
+from easyremote.errors import UsageError
+from easyremote.execution import functions
+from easyremote.serving import Engine, Registered
+from easyremote.transport.link import CONNECT_TIMEOUT_S
+from easyremote.transport.loop import shared_loop
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["ComputeNode"]
+
+
+class ComputeNode:
+    """A process's offer of functions. It dials out to the gateway, so it may be behind NAT, and reconnects by itself.
+
+    `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway; made
+    from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
+    `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
+    """
+
+    def __init__(
+        self,
+        gateway: str | None = None,
+        node_id: str | None = None,
+        *,
+        token: str | None = None,
+        slots: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        price: float = 0.0,
+    ) -> None:
+        if slots is not None and (not isinstance(slots, int) or not 1 <= slots <= 4096):
+            raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
+        if node_id is not None and not (1 <= len(node_id) <= 200 and node_id.isprintable()):
+            raise UsageError(f"a node's name has 1 to 200 printable characters, not {node_id[:60]!r}")
+        if gateway is not None:
+            discovery.normalize(gateway)
+        self._gateway = gateway
+        self._token = token
+        self._state = pb.NodeState(
+            node_id=node_id or _default_name(),
+            slots=slots or max(4, os.cpu_count() or 1),
+            labels=dict(labels or {}),
+            price=price,
+        )
+        self._functions: dict[str, Registered] = {}
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+
+    # ---- what it offers ------------------------------------------------------------------------------------------
+
+    @overload
+    def register(self, function: F) -> F: ...
+    @overload
+    def register(
+        self, *, name: str | None = None, load_balancing: bool = True, isolation: str = "thread"
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        function: Any = None,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        isolation: str = "thread",
+    ) -> Any:
+        """Offer a function: plain, generator, `async def` or async generator. Works with and without arguments as a decorator, and
+        returns the function as it is.
+
+        `name`: what it is called by; its own name without it. `load_balancing`: False keeps calls that name no node on the node
+        that offered it first. `isolation`: "thread" runs it in this process, "process" in a worker process, where it can be
+        killed. After `serve` it takes effect at once: when this returns, calls find it. A name that is registered again is
+        replaced for the calls from then on.
+
+        Raises UsageError for what isn't a function, has no name, or has a bad one.
+        """
+        if function is None:
+            return lambda f: self.register(f, name=name, load_balancing=load_balancing, isolation=isolation)
+        if not callable(function):
+            raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
+        if isolation not in ("thread", "process"):
+            raise UsageError(f"isolation is 'thread' or 'process', not {isolation!r}")
+        chosen = functions.check_name(name or functions.function_name(function))
+        spec = functions.spec_of(function, chosen, load_balancing=load_balancing, version=secrets.token_hex(6))
+        registered = Registered(spec, function)
+        if isolation == "process":
+            registered = Registered(spec, code=functions.ship(function, pb.Code.KIND_CALLABLE, spec))
+        with self._lock:
+            self._functions[chosen] = registered
+            self._announce()
+        return function
+
+    def unregister(self, name: str) -> None:
+        """Take a function away; calls that are running end as they would have. Raises UsageError when there is none."""
+        with self._lock:
+            if self._functions.pop(name, None) is None:
+                raise UsageError(f"node '{self.node_id}' offers no function '{name}'")
+            self._announce()
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of what is offered now."""
+        return sorted(self._functions)
+
+    # ---- its life ------------------------------------------------------------------------------------------------
+
+    def serve(
+        self, blocking: bool = False, *, connect_timeout: float = CONNECT_TIMEOUT_S, warm: bool = False
+    ) -> ComputeNode:
+        """Connect to the gateway and take calls. Returns when clients find the functions, and the script goes on; with
+        `blocking=True` it returns after `stop`, Ctrl-C or SIGTERM.
+
+        A script that only serves a node to a gateway elsewhere stays alive after its last line until Ctrl-C or SIGTERM. Serving
+        again does nothing. `warm=True` starts a worker process ahead of the first call that needs one.
+
+        Raises GatewayNotFound, GatewayUnreachable (after `connect_timeout` seconds), AuthError, DuplicateNode.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._start(connect_timeout, warm)
+        if blocking:
+            self.wait()
+        return self
+
+    def _start(self, connect_timeout: float, warm: bool) -> None:
+        endpoint = discovery.find(self._gateway, self._token)
+        shared_loop.hold()
+        try:
+            self._engine = shared_loop.run(self._open(endpoint, connect_timeout, warm))
+        except BaseException:
+            shared_loop.release()
+            raise
+        self._stopped.clear()
+        lifetime.opened(self, self.stop)
+        lifetime.serving(self, lambda: not discovery.is_local_gateway(endpoint.address))
+
+    async def _open(self, endpoint: discovery.Endpoint, connect_timeout: float, warm: bool) -> Engine:
+        engine = Engine(self.node_id, endpoint, self._token, self._state)
+        engine.functions = self._functions
+        await engine.start(connect_timeout)
+        if warm:
+            engine.prepare_worker()
+        return engine
+
+    def wait(self) -> None:
+        """Wait until the node is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread."""
+        previous: Any = None
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main:
+            previous = signal.signal(signal.SIGTERM, lambda *_: self._stopped.set())
+        try:
+            while not self._stopped.wait(3600):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if is_main:
+                signal.signal(signal.SIGTERM, previous)
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop what runs, tell the gateway, disconnect. Stopping again does nothing."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+            if engine is None:
+                self._stopped.set()
+                return
+            lifetime.closed(self)
+            try:
+                shared_loop.run(engine.stop("it was stopped"))
+            finally:
+                shared_loop.release()
+                self._stopped.set()
+
+    @property
+    def node_id(self) -> str:
+        """Its name."""
+        return self._state.node_id
+
+    @property
+    def is_serving(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the gateway can be reached at this moment."""
+        engine = self._engine
+        return engine is not None and engine.is_connected
+
+    @property
+    def address(self) -> str:
+        """The gateway's address; empty before `serve`."""
+        engine = self._engine
+        return engine.address if engine is not None else ""
+
+    def __enter__(self) -> ComputeNode:
+        return self.serve()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"serving {self.address}" if self.is_serving else "not serving"
+        return f"<ComputeNode {self.node_id}: {len(self._functions)} functions, {state}>"
+
+    def _announce(self) -> None:
+        """Make a change of what is offered known, while the gateway can be reached; else it is told on reconnecting."""
+        engine = self._engine
+        if engine is None:
+            return
+        if engine.is_connected:
+            with contextlib.suppress(TimeoutError):
+                shared_loop.run(engine.offers_changed(), 5.0)
+        else:
+            shared_loop.start(engine.offers_changed())
+
+
+def _default_name() -> str:
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().split(".")[0])[:40] or "node"
+    return f"{host}-{secrets.token_hex(3)}"

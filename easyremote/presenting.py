@@ -1,0 +1,66 @@
+"""Shows a call's output where the caller is: text on its own streams, rich displays in a notebook that has them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Protocol
+
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+class Presenter(Protocol):
+    """Shows one event of a call; called in the thread that waits for it."""
+
+    def output(self, is_stderr: bool, text: str) -> None: ...
+    def display(self, display: pb.Display, bundle: dict[str, Any]) -> None: ...
+    def progress(self, progress: pb.Progress) -> None: ...
+
+
+class DefaultPresenter:
+    """Prints text; gives displays to IPython where it runs, else prints their text form."""
+
+    def __init__(self) -> None:
+        self._progress_id = ""
+
+    def output(self, is_stderr: bool, text: str) -> None:
+        stream = sys.stderr if is_stderr else sys.stdout
+        stream.write(text)
+        stream.flush()
+
+    def display(self, display: pb.Display, bundle: dict[str, Any]) -> None:
+        shell = running_ipython()
+        if shell is not None:
+            if display.clear:
+                shell.display_pub.clear_output(wait=display.wait)
+                return
+            transient = {"display_id": display.display_id} if display.display_id else {}
+            shell.display_pub.publish(
+                data=bundle["data"], metadata=bundle.get("metadata"), transient=transient, update=display.update
+            )
+        elif "text/plain" in bundle.get("data", {}):
+            self.output(False, str(bundle["data"]["text/plain"]) + "\n")
+
+    def progress(self, progress: pb.Progress) -> None:
+        self.output(True, f"\r{progress_line(progress)}" + ("\n" if 0 < progress.total <= progress.done else ""))
+
+
+def progress_line(progress: pb.Progress, width: int = 24) -> str:
+    """A bar of text, e.g. `[######......] 12/24 epoch 12`."""
+    text = f" {progress.text}" if progress.text else ""
+    if not progress.total:
+        return f"{progress.done:g}{text}"
+    part = min(max(progress.done / progress.total, 0.0), 1.0)
+    filled = round(part * width)
+    return f"[{'#' * filled}{'.' * (width - filled)}] {progress.done:g}/{progress.total:g}{text}"
+
+
+def running_ipython() -> Any:
+    """IPython's shell of this process, without importing IPython."""
+    module = sys.modules.get("IPython")
+    get = getattr(module, "get_ipython", None)
+    return get() if get is not None else None
+
+
+def bundle_of(payload_json: bytes) -> dict[str, Any]:
+    return json.loads(payload_json) if payload_json else {"data": {}, "metadata": {}}

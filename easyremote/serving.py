@@ -1,0 +1,617 @@
+"""A node at work: takes attempts from its session, runs them in threads or worker processes, and hands their events back.
+
+Everything here runs on the shared loop but for `_ThreadEmitter`, whose methods are called where the function runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from easyremote import discovery
+from easyremote.config import WindowSettings
+from easyremote.core import node_session as core
+from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError
+from easyremote.execution import routing
+from easyremote.execution.credits import Credits
+from easyremote.execution.failure import describe
+from easyremote.execution.measure import measure
+from easyremote.execution.output import OutputBuffer
+from easyremote.execution.pipe import to_payload
+from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
+from easyremote.execution.runner import run, run_async
+from easyremote.execution.threads import ThreadPool, interrupt
+from easyremote.execution.worker import ITEMS_AHEAD
+from easyremote.runtime import python_minor, this_runtime
+from easyremote.transport.link import Link
+from easyremote.transport.loop import new_event_loop
+from easyremote.transport.transfers import BlobLost, Transfers
+from easyremote.wire import codec
+from easyremote.wire.shared_files import SharedFiles
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+LOAD_EVERY_S = 2.0
+TICK_S = 0.02
+_ZOMBIE_AFTER_S = 1.0
+"""A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
+
+_COROUTINES = (pb.FUNCTION_KIND_COROUTINE, pb.FUNCTION_KIND_ASYNC_GENERATOR)
+
+
+@dataclass(slots=True)
+class Registered:
+    """A function that the node offers: the owner's own, or one that was shipped (or is run in a process) as a payload."""
+
+    spec: pb.FunctionSpec
+    function: Callable[..., Any] | None = None
+    code: tuple[pb.Code, codec.Encoded] | None = None
+
+
+class _Run:
+    """One attempt that runs here."""
+
+    def __init__(self, attempt: core.Attempt) -> None:
+        self.attempt = attempt
+        self.stop: tuple[str, str] | None = None  # code and message of why it is to end
+        self.task: asyncio.Task[None] | None = None
+        self.emitter: _ThreadEmitter | None = None
+        self.future: Any = None
+        self.worker: WorkerProcess | None = None
+        self.owed = 0  # credits held back while the window is closed
+
+
+class Engine:
+    """Made, started and stopped on the shared loop. `on_rejected` is told when the gateway won't take the node in again."""
+
+    def __init__(self, node_id: str, endpoint: discovery.Endpoint, token: str | None, state: pb.NodeState) -> None:
+        self.node_id = node_id
+        self.functions: dict[str, Registered] = {}
+        self.rejected: EasyRemoteError | None = None
+        self._slots = state.slots
+        self._loop = asyncio.get_running_loop()
+        self._core = core.NodeSession(_random_id(), this_runtime(), state, WindowSettings())
+        self._shared = SharedFiles()
+        self._endpoint = endpoint
+        self._token = token
+        self._runs: dict[tuple[bytes, int], _Run] = {}
+        self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
+        self._pool = WorkerPool(node_id)
+        self._session_locks: dict[str, asyncio.Lock] = {}
+        self._mailbox: deque[tuple[_Run, pb.Event, str, codec.Encoded | None]] = deque()
+        self._mailbox_lock = threading.Lock()
+        self._is_scheduled = False
+        self._confirmations: list[tuple[int, asyncio.Future[None]]] = []
+        self._async_loop: asyncio.AbstractEventLoop | None = None
+        self._async_thread: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_routing = False
+
+    # ---- its life ------------------------------------------------------------------------------------------------
+
+    async def start(self, connect_timeout_s: float) -> None:
+        """Connect and offer what is registered. Raises what the gateway, or the lack of one, gave as a reason."""
+        self._core.offer([item.spec for item in self.functions.values()])
+        self._link = Link(
+            self._core,
+            self._endpoint,
+            self._perform,
+            on_down=self._on_down,
+            refresh=lambda endpoint: discovery.find(endpoint.address, self._token),
+        )
+        self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
+        await self._link.connected(connect_timeout_s)
+        routing.install()
+        self._is_routing = True
+        self._spawn(self._tick())
+        self._spawn(self._report())
+
+    async def stop(self, reason: str) -> None:
+        """Stop what runs, say goodbye, close."""
+        for attempt_run in list(self._runs.values()):
+            self._stop_run(attempt_run, "cancelled", f"node '{self.node_id}' is stopping")
+        self._core.goodbye(reason)
+        self._link.flush()
+        await self._link.drained(1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._link.close()
+        await self._transfers.close()
+        await self._pool.close()
+        self._threads.close()
+        if self._async_loop is not None and self._async_thread is not None:
+            self._async_loop.call_soon_threadsafe(self._async_loop.stop)
+            await asyncio.to_thread(self._async_thread.join, 2.0)
+        if self._is_routing:
+            routing.uninstall()
+
+    def prepare_worker(self) -> None:
+        """Start one worker process ahead of the first call that needs it."""
+        self._pool.prepare()
+
+    async def offers_changed(self) -> None:
+        """Tell the gateway what is offered now, and wait until calls find it."""
+        revision = self._core.offer([item.spec for item in self.functions.values()])
+        confirmed: asyncio.Future[None] = self._loop.create_future()
+        self._confirmations.append((revision, confirmed))
+        self._link.flush()
+        await confirmed
+
+    @property
+    def is_connected(self) -> bool:
+        return self._core.is_connected
+
+    @property
+    def address(self) -> str:
+        return self._link.endpoint.address
+
+    # ---- effects of the session ----------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, core.Start):
+                self._begin(effect.attempt)
+            elif isinstance(effect, core.Stop):
+                attempt_run = self._runs.get(effect.attempt.key)
+                if attempt_run is not None:
+                    self._stop_run(attempt_run, effect.code, effect.message)
+            elif isinstance(effect, core.Release):
+                self._transfers.release(effect.attempt.key)
+            elif isinstance(effect, core.WindowOpened):
+                attempt_run = self._runs.get(effect.attempt.key)
+                if attempt_run is not None:
+                    self._pay_credits(attempt_run)
+            elif isinstance(effect, core.OffersConfirmed):
+                self._confirm(effect.revision)
+            elif isinstance(effect, core.SendBlob):
+                self._transfers.requested(effect.fetch)
+            elif isinstance(effect, core.Rejected):
+                self.rejected = self._link.last_error
+
+    def _confirm(self, revision: int) -> None:
+        waiting, self._confirmations = self._confirmations, []
+        for wanted, confirmed in waiting:
+            if wanted > revision:
+                self._confirmations.append((wanted, confirmed))
+            elif not confirmed.done():
+                confirmed.set_result(None)
+
+    def _on_down(self) -> None:
+        self._transfers.restart()
+
+    def _begin(self, attempt: core.Attempt) -> None:
+        attempt_run = _Run(attempt)
+        self._runs[attempt.key] = attempt_run
+        submit = attempt.submit
+        try:
+            if submit.HasField("code"):
+                attempt.started.version = submit.code.spec.version
+                attempt.started.kind = submit.code.spec.kind
+                attempt_run.task = self._spawn(self._guard(attempt_run, self._run_code(attempt_run)))
+                return
+            registered = self.functions.get(submit.function)
+            if registered is None:
+                raise UsageError(f"node '{self.node_id}' no longer offers '{submit.function}'")
+            attempt.started.version = registered.spec.version
+            attempt.started.kind = registered.spec.kind
+            if registered.code is not None:
+                code, encoded = registered.code
+                work = self._run_in_worker(attempt_run, self._pool.take, code, encoded)
+                attempt_run.task = self._spawn(self._guard(attempt_run, work))
+            elif submit.arguments.HasField("blob"):
+                attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_run(attempt_run, registered)))
+            else:
+                self._run_in_thread(attempt_run, registered, codec.Encoded.of(submit.arguments))
+        except Exception as error:
+            self._fail(attempt_run, error)
+
+    async def _guard(self, attempt_run: _Run, work: Any) -> None:
+        """Whatever goes wrong on the way to the function ends the attempt with an error."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            self._emit(attempt_run, pb.Event(error=self._stop_error(attempt_run)))
+            raise
+        except BlobLost as error:
+            info = pb.ErrorInfo(
+                code="lost", message=f"its arguments can't be had any more: {error}", node_id=self.node_id
+            )
+            self._emit(attempt_run, pb.Event(error=info))
+        except Exception as error:
+            self._fail(attempt_run, error)
+
+    def _fail(self, attempt_run: _Run, error: BaseException) -> None:
+        self._emit(attempt_run, pb.Event(error=describe(error, self.node_id)))
+
+    # ---- stopping ------------------------------------------------------------------------------------------------
+
+    def _stop_run(self, attempt_run: _Run, code: str, message: str) -> None:
+        if attempt_run.stop is not None:
+            return
+        attempt_run.stop = code, message
+        if attempt_run.worker is not None:
+            attempt_run.worker.interrupt()
+        elif attempt_run.emitter is not None:
+            attempt_run.emitter.interrupt()
+            self._loop.call_later(_ZOMBIE_AFTER_S, self._give_up_thread, attempt_run)
+        elif attempt_run.future is not None:
+            attempt_run.future.cancel()
+        elif attempt_run.task is not None:
+            attempt_run.task.cancel()
+
+    def _give_up_thread(self, attempt_run: _Run) -> None:
+        if attempt_run.attempt.has_ended:
+            return
+        error = self._stop_error(attempt_run)
+        error.message += "; its thread is inside C code and can't be interrupted, it goes on until that returns"
+        self._emit(attempt_run, pb.Event(error=error))
+
+    def _stop_error(self, attempt_run: _Run) -> pb.ErrorInfo:
+        code, message = attempt_run.stop or ("cancelled", f"node '{self.node_id}' is stopping")
+        return pb.ErrorInfo(code=code, message=message, node_id=self.node_id)
+
+    # ---- the owner's functions -----------------------------------------------------------------------------------
+
+    async def _fetch_and_run(self, attempt_run: _Run, registered: Registered) -> None:
+        submit = attempt_run.attempt.submit
+        arguments = await self._transfers.fetch(submit.call_id, submit.arguments)
+        self._run_in_thread(attempt_run, registered, arguments)
+
+    def _run_in_thread(self, attempt_run: _Run, registered: Registered, arguments: codec.Encoded) -> None:
+        function = registered.function
+        assert function is not None
+        emitter = _ThreadEmitter(self, attempt_run)
+        attempt_run.emitter = emitter
+        if registered.spec.kind in _COROUTINES:
+            loop = self._user_loop()
+            attempt_run.emitter.is_async = True
+            work = _decode_and_run_async(function, arguments, emitter)
+            attempt_run.future = asyncio.run_coroutine_threadsafe(work, loop)
+        else:
+            self._threads.submit(lambda: _decode_and_run(function, arguments, emitter))
+
+    def _user_loop(self) -> asyncio.AbstractEventLoop:
+        """A loop of its own for the owner's coroutines: what they block isn't the connection."""
+        if self._async_loop is None:
+            loop = self._async_loop = new_event_loop()
+            self._async_thread = threading.Thread(target=loop.run_forever, name="easyremote-async", daemon=True)
+            self._async_thread.start()
+        return self._async_loop
+
+    def post(self, attempt_run: _Run, event: pb.Event, field: str, encoded: codec.Encoded | None) -> None:
+        """An event from another thread."""
+        with self._mailbox_lock:
+            self._mailbox.append((attempt_run, event, field, encoded))
+            if self._is_scheduled:
+                return
+            self._is_scheduled = True
+        with contextlib.suppress(RuntimeError):  # the loop has ended: so has the node
+            self._loop.call_soon_threadsafe(self._empty_mailbox)
+
+    def _empty_mailbox(self) -> None:
+        with self._mailbox_lock:
+            items, self._mailbox = self._mailbox, deque()
+            self._is_scheduled = False
+        for attempt_run, event, field, encoded in items:
+            if encoded is not None:
+                payload = self._transfers.own(attempt_run.attempt.key, encoded)
+                (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
+            self._emit(attempt_run, event, encoded.size if encoded is not None else len(event.output.text))
+            if attempt_run.emitter is not None:
+                attempt_run.owed += 1
+                self._pay_credits(attempt_run)
+
+    def _pay_credits(self, attempt_run: _Run) -> None:
+        """Let the producer go on, unless its consumer is behind."""
+        if not self._core.window_is_open(attempt_run.attempt) and not attempt_run.attempt.has_ended:
+            if attempt_run.worker is not None:
+                attempt_run.worker.pause()
+            return
+        owed, attempt_run.owed = attempt_run.owed, 0
+        if attempt_run.emitter is not None:
+            attempt_run.emitter.credits.give(owed)
+        elif attempt_run.worker is not None:
+            attempt_run.worker.resume()
+            if owed:
+                attempt_run.worker.give_credit(owed)
+
+    # ---- code that came over the wire ----------------------------------------------------------------------------
+
+    async def _run_code(self, attempt_run: _Run) -> None:
+        submit = attempt_run.attempt.submit
+        code = submit.code
+        if code.python and code.python != python_minor():
+            raise EnvironmentMismatch(
+                f"this code was made by Python {code.python}; node '{self.node_id}' has {python_minor()} and can't load it"
+            )
+        if code.kind == pb.Code.KIND_REGISTER:
+            await self._register_shipped(attempt_run)
+        elif code.kind == pb.Code.KIND_UNREGISTER:
+            if self.functions.pop(code.spec.name, None) is None:
+                raise UsageError(f"node '{self.node_id}' offers no function '{code.spec.name}'")
+            await self.offers_changed()
+            self._succeed(attempt_run)
+        elif code.kind == pb.Code.KIND_CLOSE_SESSION:
+            self._pool.close_session(submit.options.session_id)
+            self._session_locks.pop(submit.options.session_id, None)
+            self._succeed(attempt_run)
+        elif code.kind == pb.Code.KIND_CELL:
+            lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
+            async with lock:
+                take = lambda _: self._pool.take_for_session(submit.options.session_id)  # noqa: E731
+                await self._run_in_worker(attempt_run, take, code, None)
+        else:
+            await self._run_in_worker(attempt_run, self._pool.take, code, None)
+
+    async def _register_shipped(self, attempt_run: _Run) -> None:
+        submit = attempt_run.attempt.submit
+        encoded = await self._transfers.fetch(submit.call_id, submit.code.payload)
+        code = pb.Code()
+        code.CopyFrom(submit.code)
+        code.kind = pb.Code.KIND_CALLABLE
+        code.ClearField("payload")
+        self.functions[code.spec.name] = Registered(code.spec, code=(code, encoded))
+        await self.offers_changed()
+        self._succeed(attempt_run)
+
+    def _succeed(self, attempt_run: _Run) -> None:
+        self._emit(attempt_run, pb.Event(result=codec.encode(None).inline()))
+
+    async def _run_in_worker(
+        self,
+        attempt_run: _Run,
+        take: Callable[[str], WorkerProcess],
+        code: pb.Code,
+        encoded: codec.Encoded | None,
+    ) -> None:
+        """Run it in a worker process and wait for its end. `encoded` is the code where the node holds it already."""
+        attempt = attempt_run.attempt
+        submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options)
+        submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
+        worker = take(code.digest)
+        is_loaded = code.digest and code.digest in worker.loaded
+        submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
+        if not is_loaded:
+            if encoded is not None:
+                payload = (
+                    await asyncio.to_thread(to_payload, encoded, self._shared) if encoded.is_large else encoded.inline()
+                )
+            else:
+                payload = await self._for_worker(attempt.call_id, code.payload)
+            submit.code.payload.CopyFrom(payload)
+        ended: asyncio.Future[None] = self._loop.create_future()
+        worker.on_event = lambda event: self._worker_event(attempt_run, worker, event, ended)
+        worker.on_death = lambda error: self._worker_died(attempt_run, error, ended)
+        attempt_run.worker = worker
+        if worker.is_dead:
+            raise UsageError("the worker process ended before the call began; call again")
+        worker.run(submit)
+        if attempt_run.stop is not None:
+            worker.interrupt()
+        try:
+            await asyncio.shield(ended)
+        finally:
+            attempt_run.worker = None
+            if not ended.done():
+                worker.kill()
+            self._pool.give_back(worker)
+
+    async def _for_worker(self, call_id: bytes, payload: pb.Payload) -> pb.Payload:
+        """A payload whose large bytes lie in a shared file."""
+        if not payload.HasField("blob"):
+            return payload
+        name, sizes = await self._transfers.fetch_to_file(call_id, payload)
+        return pb.Payload(content_type=payload.content_type, blob=pb.Blob(blob_id=name.encode(), part_bytes=sizes))
+
+    def _worker_event(
+        self, attempt_run: _Run, worker: WorkerProcess, event: pb.Event, ended: asyncio.Future[None]
+    ) -> None:
+        body = event.WhichOneof("body")
+        size = len(event.output.text)
+        if body in ("item", "result", "display"):
+            payload = event.display.bundle if body == "display" else getattr(event, body)
+            size = sum(payload.blob.part_bytes) or len(payload.data)
+            if payload.HasField("blob"):
+                name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
+                payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
+        if body == "error" and attempt_run.stop is not None:
+            event.error.CopyFrom(self._stop_error(attempt_run))
+        self._emit(attempt_run, event, size)
+        if body in ("result", "error"):
+            if not ended.done():
+                ended.set_result(None)
+            return
+        attempt_run.owed += body == "item"
+        self._pay_credits(attempt_run)
+
+    def _worker_died(self, attempt_run: _Run, error: WorkerDied, ended: asyncio.Future[None]) -> None:
+        if attempt_run.stop is not None:
+            info = self._stop_error(attempt_run)
+        else:
+            facts = describe_exit(error.exit_code)
+            how = f"killed by {facts['signal']}" if "signal" in facts else f"exit code {error.exit_code}"
+            last = f". The last it printed:\n{error.last_output.rstrip()}" if error.last_output.strip() else ""
+            info = pb.ErrorInfo(
+                code="worker_crashed",
+                message=f"the worker process of '{_title(attempt_run)}' on node '{self.node_id}' died ({how}){last}",
+                node_id=self.node_id,
+                may_have_run=True,
+                details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
+            )
+        self._emit(attempt_run, pb.Event(error=info))
+        if not ended.done():
+            ended.set_result(None)
+
+    # ---- events out ----------------------------------------------------------------------------------------------
+
+    def _emit(self, attempt_run: _Run, event: pb.Event, size: int = 0) -> None:
+        attempt = attempt_run.attempt
+        if event.HasField("error") and attempt_run.stop is not None and event.error.code == "remote":
+            event.error.CopyFrom(self._stop_error(attempt_run))
+        effects = self._core.emit(attempt, event, size, self._loop.time())
+        if attempt.has_ended:
+            self._runs.pop(attempt.key, None)
+        if effects:
+            self._perform(effects)
+        self._link.flush()
+
+    def _send_fetch(self, fetch: pb.Fetch) -> None:
+        self._core.fetch(fetch)
+        self._link.flush()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S if self._runs else 5 * TICK_S)
+            for attempt_run in list(self._runs.values()):
+                if attempt_run.emitter is not None:
+                    attempt_run.emitter.flush_due()
+            effects = self._core.tick(self._loop.time())
+            if effects:
+                self._perform(effects)
+            if self._core.outbox:
+                self._link.flush()
+
+    async def _report(self) -> None:
+        while True:
+            load = await self._loop.run_in_executor(None, measure)
+            self._core.report(load)
+            self._link.flush()
+            self._pool.trim()
+            await asyncio.sleep(LOAD_EVERY_S)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class _ThreadEmitter:
+    """Events of a call that runs in a thread, or on the user loop, of this process."""
+
+    def __init__(self, engine: Engine, attempt_run: _Run) -> None:
+        self.call_id = attempt_run.attempt.call_id
+        self.node_id = engine.node_id
+        self.credits = Credits(ITEMS_AHEAD)
+        self.is_async = False
+        self._engine = engine
+        self._run = attempt_run
+        self._accept = attempt_run.attempt.submit.options.accept
+        self._wants_output = attempt_run.attempt.submit.options.output
+        self._buffer = OutputBuffer(self._send_output)
+        self._lock = threading.Lock()
+        self._thread_id: int | None = None
+        self._is_interrupted = False
+
+    # ---- as the function's context -------------------------------------------------------------------------------
+
+    def output(self, is_stderr: bool, text: str) -> None:
+        if self._wants_output:
+            self._buffer.write(is_stderr, text)
+
+    def flush_due(self) -> None:
+        """Called by the loop, which must not wait for credits: only what needs no waiting is sent."""
+        if self.credits.has_some:
+            self._buffer.flush_due()
+
+    def display(self, message: dict[str, Any]) -> None:
+        bundle = message.pop("bundle")
+        encoded = codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()])
+        self._post(pb.Event(display=pb.Display(**message)), "display", encoded)
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
+
+    def item(self, value: Any) -> None:
+        self._post(pb.Event(), "item", codec.encode_as(value, self._accept))
+
+    async def item_async(self, value: Any) -> None:
+        encoded = codec.encode_as(value, self._accept)
+        self._buffer.flush()
+        await self.credits.take_async()
+        self._engine.post(self._run, pb.Event(), "item", encoded)
+
+    def result(self, value: Any, is_exhausted: bool = False) -> None:
+        encoded = codec.encode_as(value, self._accept)
+        self._buffer.flush()
+        self._engine.post(self._run, pb.Event(is_exhausted=is_exhausted), "result", encoded)
+
+    def failed(self, error: BaseException) -> None:
+        with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
+            self._buffer.flush()
+        self._engine.post(self._run, pb.Event(error=describe(error, self.node_id)), "error", None)
+
+    def _send_output(self, is_stderr: bool, text: str) -> None:
+        if not self.is_async:
+            self.credits.take()
+        self._engine.post(self._run, pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+
+    def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:
+        self._buffer.flush()
+        if not self.is_async:
+            self.credits.take()
+        self._engine.post(self._run, event, field, encoded)
+
+    # ---- being interrupted ---------------------------------------------------------------------------------------
+
+    def entered(self) -> bool:
+        """The function's thread is about to run it. False when it needn't."""
+        with self._lock:
+            self._thread_id = threading.get_ident()
+            return not self._is_interrupted
+
+    def left(self) -> None:
+        with self._lock:
+            self._thread_id = None
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self._is_interrupted = True
+            if self._thread_id is not None:
+                interrupt(self._thread_id)
+        self.credits.cancel()
+        if self._run.future is not None:
+            self._run.future.cancel()
+
+
+def _decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitter: _ThreadEmitter) -> None:
+    try:
+        if not emitter.entered():
+            raise InterruptedError("cancelled before it began")
+        args, kwargs = codec.decode_arguments(arguments)
+    except BaseException as error:
+        emitter.left()
+        emitter.failed(error)
+        return
+    try:
+        run(function, args, kwargs, emitter)
+    finally:
+        emitter.left()
+
+
+async def _decode_and_run_async(
+    function: Callable[..., Any], arguments: codec.Encoded, emitter: _ThreadEmitter
+) -> None:
+    try:
+        args, kwargs = codec.decode_arguments(arguments)
+    except BaseException as error:
+        emitter.failed(error)
+        return
+    await run_async(function, args, kwargs, emitter)
+
+
+def _title(attempt_run: _Run) -> str:
+    submit = attempt_run.attempt.submit
+    return submit.options.label or submit.function or submit.code.spec.name
+
+
+def _random_id() -> bytes:
+    import secrets
+
+    return secrets.token_bytes(16)

@@ -1,0 +1,368 @@
+"""The gateway's sockets: accepts sessions and transfer streams, and moves frames between them and the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from easyremote.core.broker import Broker
+from easyremote.core.records import Action, Close, Send, SendChunk
+from easyremote.errors import PortInUse
+from easyremote.runtime import this_runtime
+from easyremote.transport.link import serialize_batch, take_batch
+from easyremote.transport.options import SERVER_OPTIONS
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+SERVICE = "easyremote.v1.Gateway"
+TICK_S = 0.25
+_HELLO_TIMEOUT_S = 5.0
+_MAX_CHUNKS_WAITING = 256
+"""A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
+
+
+class _Connection:
+    """Frames that wait for one peer."""
+
+    def __init__(self) -> None:
+        self.outbox: list[pb.Frame] = []
+        self.wake = asyncio.Event()
+        self.is_closed = False
+
+    def put(self, frame: pb.Frame) -> None:
+        self.outbox.append(frame)
+        self.wake.set()
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.wake.set()
+
+
+class Listener:
+    """Serves one broker. Runs on the loop where it was made."""
+
+    def __init__(self, broker: Broker, token: str) -> None:
+        self.broker = broker
+        self.port = 0
+        self._token = token
+        self._loop = asyncio.get_running_loop()
+        self._connections: dict[int, Any] = {}
+        self._chunk_queues: dict[bytes, asyncio.Queue[pb.Chunk | None]] = {}
+        self._next_conn = 0
+        self._server: Any = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Bind and serve. Returns the port. Raises PortInUse."""
+        self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self._token)])
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
+        servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
+        for name in ("", SERVICE):
+            await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError:
+            self.port = 0
+        if self.port == 0:
+            await self._server.stop(None)
+            raise PortInUse(
+                f"port {port} on {host} is taken, perhaps by another gateway; stop that program, or choose another port "
+                "(port=0 takes any free one)"
+            )
+        await self._server.start()
+        self._ticker = self._loop.create_task(self._tick())
+        return self.port
+
+    async def stop(self, reason: str, grace_s: float = 0.3) -> None:
+        """Say goodbye to every peer, then close."""
+        for connection in list(self._connections.values()):
+            connection.put(pb.Frame(goodbye=pb.Goodbye(reason=reason)))
+            connection.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for queue in self._chunk_queues.values():
+            queue.put_nowait(None)
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+    def perform(self, actions: list[Action]) -> None:
+        """Do what the broker decided."""
+        for action in actions:
+            if isinstance(action, Send):
+                connection = self._connections.get(action.conn)
+                if connection is not None:
+                    connection.put(action.frame)
+            elif isinstance(action, SendChunk):
+                self._queue_chunk(action.session_id, action.chunk)
+            elif isinstance(action, Close):
+                connection = self._connections.pop(action.conn, None)
+                if connection is not None:
+                    connection.close()
+
+    def _methods(self) -> dict[str, Any]:
+        return {
+            "Session": grpc.stream_stream_rpc_method_handler(
+                self._session, request_deserializer=pb.Batch.FromString, response_serializer=serialize_batch
+            ),
+            "Transfer": grpc.stream_stream_rpc_method_handler(
+                self._transfer, request_deserializer=pb.Chunk.FromString, response_serializer=pb.Chunk.SerializeToString
+            ),
+            "Invoke": grpc.unary_unary_rpc_method_handler(
+                self._invoke,
+                request_deserializer=pb.InvokeRequest.FromString,
+                response_serializer=pb.InvokeReply.SerializeToString,
+            ),
+            "InvokeStream": grpc.unary_stream_rpc_method_handler(
+                self._invoke_stream,
+                request_deserializer=pb.InvokeRequest.FromString,
+                response_serializer=pb.InvokeReply.SerializeToString,
+            ),
+        }
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.perform(self.broker.tick(self._loop.time()))
+
+    # ---- sessions ------------------------------------------------------------------------------------------------
+
+    def _new_conn(self, connection: Any) -> int:
+        self._next_conn += 1
+        self._connections[self._next_conn] = connection
+        return self._next_conn
+
+    async def _session(self, _: Any, context: Any) -> None:
+        try:
+            first = await asyncio.wait_for(context.read(), _HELLO_TIMEOUT_S)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
+        if first is grpc.aio.EOF or not first.frames or first.frames[0].WhichOneof("body") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame of a session is Hello")
+        connection = _Connection()
+        conn = self._new_conn(connection)
+        self.perform(self.broker.connected(conn, first.frames[0].hello, self._loop.time()))
+        reader = self._loop.create_task(self._read(conn, connection, context))
+        try:
+            await self._write(connection, context)
+        finally:
+            reader.cancel()
+            self._connections.pop(conn, None)
+            self.perform(self.broker.disconnected(conn, self._loop.time()))
+
+    async def _read(self, conn: int, connection: _Connection, context: Any) -> None:
+        """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
+        try:
+            while (batch := await context.read()) is not grpc.aio.EOF:
+                self.perform(self.broker.received(conn, batch.frames, self._loop.time()))
+        finally:
+            connection.close()
+
+    async def _write(self, connection: _Connection, context: Any) -> None:
+        outbox = connection.outbox
+        while True:
+            if outbox:
+                await context.write(take_batch(outbox))
+            elif connection.is_closed:
+                return
+            else:
+                connection.wake.clear()
+                await connection.wake.wait()
+
+    # ---- transfer streams ----------------------------------------------------------------------------------------
+
+    async def _transfer(self, _: Any, context: Any) -> None:
+        session_id = bytes.fromhex(dict(context.invocation_metadata()).get("easyremote-session", ""))
+        if not self.broker.knows(session_id):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such session is connected")
+        queue: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_MAX_CHUNKS_WAITING)
+        replaced = self._chunk_queues.get(session_id)
+        self._chunk_queues[session_id] = queue
+        if replaced is not None:
+            _end(replaced)
+        reader = self._loop.create_task(self._read_chunks(session_id, queue, context))
+        try:
+            await context.write(pb.Chunk())
+            while (chunk := await queue.get()) is not None:
+                await context.write(chunk)
+        finally:
+            reader.cancel()
+            if self._chunk_queues.get(session_id) is queue:
+                del self._chunk_queues[session_id]
+
+    async def _read_chunks(self, session_id: bytes, queue: asyncio.Queue[pb.Chunk | None], context: Any) -> None:
+        try:
+            while (chunk := await context.read()) is not grpc.aio.EOF:
+                target = self.broker.chunk(session_id, chunk)
+                if target is not None:
+                    self._queue_chunk(target, chunk)
+        finally:
+            _end(queue)
+
+    def _queue_chunk(self, session_id: bytes, chunk: pb.Chunk) -> None:
+        queue = self._chunk_queues.get(session_id)
+        if queue is None:
+            return
+        if queue.full():
+            _end(queue)  # its peer attaches anew and asks again
+        else:
+            queue.put_nowait(chunk)
+
+    # ---- programs that aren't Python -----------------------------------------------------------------------------
+
+    async def _invoke(self, request: pb.InvokeRequest, context: Any) -> pb.InvokeReply:
+        items = [reply async for reply in self._replies(request, context)]
+        if len(items) == 1:
+            return items[0]
+        return pb.InvokeReply(json=json.dumps([json.loads(item.json) for item in items]))
+
+    async def _invoke_stream(self, request: pb.InvokeRequest, context: Any) -> None:
+        async for reply in self._replies(request, context):
+            await context.write(reply)
+
+    async def _replies(self, request: pb.InvokeRequest, context: Any) -> Any:
+        guest = _Guest()
+        conn = self._new_conn(guest)
+        hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_CLIENT, session_id=secrets.token_bytes(16))
+        hello.runtime.CopyFrom(this_runtime())
+        receive: Callable[[pb.Frame], None] = lambda frame: self.perform(  # noqa: E731 - one line, used twice
+            self.broker.received(conn, [frame], self._loop.time())
+        )
+        self.perform(self.broker.connected(conn, hello, self._loop.time()))
+        try:
+            submit = _invocation(request)
+            receive(pb.Frame(submit=submit))
+            sent_items = False
+            async for event in guest.events(
+                lambda event: receive(_ack(event)), lambda: receive(pb.Frame(heartbeat=pb.Heartbeat()))
+            ):
+                if isinstance(event, pb.ErrorInfo):
+                    await context.abort(
+                        _status(event.code), f"{event.type}: {event.message}" if event.type else event.message
+                    )
+                payload = event.item if event.WhichOneof("body") == "item" else event.result
+                sent_items = sent_items or event.WhichOneof("body") == "item"
+                if event.WhichOneof("body") == "item" or not sent_items:
+                    yield await _reply(payload, context)
+        finally:
+            receive(pb.Frame(goodbye=pb.Goodbye()))
+            self._connections.pop(conn, None)
+
+
+class _Guest:
+    """Stands for the connection of a program that uses Invoke."""
+
+    def __init__(self) -> None:
+        self._frames: asyncio.Queue[pb.Frame | None] = asyncio.Queue()
+
+    def put(self, frame: pb.Frame) -> None:
+        self._frames.put_nowait(frame)
+
+    def close(self) -> None:
+        self._frames.put_nowait(None)
+
+    async def events(self, acknowledge: Callable[[pb.Event], None], heartbeat: Callable[[], None]) -> Any:
+        while True:
+            try:
+                frame = await asyncio.wait_for(self._frames.get(), 1.0)
+            except TimeoutError:
+                heartbeat()
+                continue
+            if frame is None or frame.WhichOneof("body") == "goodbye":
+                yield pb.ErrorInfo(code="unavailable", message="the gateway is stopping")
+                return
+            if frame.WhichOneof("body") == "verdict":
+                yield frame.verdict.error
+                return
+            if frame.WhichOneof("body") != "event":
+                continue
+            body = frame.event.WhichOneof("body")
+            if body == "error":
+                yield frame.event.error
+                return
+            if body in ("item", "result"):
+                yield frame.event
+            acknowledge(frame.event)
+            if body == "result":
+                return
+
+
+class _Doorkeeper(grpc.aio.ServerInterceptor):
+    """Lets nobody in without the token, whatever the method. The refusal is the same for every reason."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        given = b""
+        for key, value in handler_call_details.invocation_metadata:
+            if key == "authorization":
+                given = value.encode() if isinstance(value, str) else value
+        if hmac.compare_digest(given, self._expected):
+            return await continuation(handler_call_details)
+        return _refuse
+
+
+async def _abort(_: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "credentials are missing or not valid here")
+
+
+_refuse = grpc.stream_stream_rpc_method_handler(_abort)
+
+
+def _end(queue: asyncio.Queue[pb.Chunk | None]) -> None:
+    while queue.full():
+        queue.get_nowait()
+    queue.put_nowait(None)
+
+
+def _ack(event: pb.Event) -> pb.Frame:
+    ended = event.WhichOneof("body") in ("result", "error")
+    item = pb.Acknowledged(call_id=event.call_id, attempt=event.attempt, seq=event.seq, ended=ended)
+    return pb.Frame(ack=pb.Ack(calls=[item]))
+
+
+def _invocation(request: pb.InvokeRequest) -> pb.Submit:
+    kind = request.WhichOneof("arguments")
+    payload = pb.Payload(content_type=codec.JSON, data=request.json.encode() if kind == "json" else b"[]")
+    if kind == "raw":
+        payload = pb.Payload(content_type=codec.RAW, data=request.raw)
+    options = pb.Options(accept=codec.JSON, timeout_s=request.timeout_s, node_id=request.node_id)
+    return pb.Submit(call_id=secrets.token_bytes(16), function=request.function, arguments=payload, options=options)
+
+
+async def _reply(payload: pb.Payload, context: Any) -> pb.InvokeReply:
+    if payload.HasField("blob"):
+        await context.abort(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the value has {sum(payload.blob.part_bytes):,} bytes, more than Invoke carries; stream it in pieces",
+        )
+    if payload.content_type == codec.RAW:
+        return pb.InvokeReply(raw=payload.data)
+    return pb.InvokeReply(json=payload.data.decode() or "null")
+
+
+_STATUS = {
+    "function_not_found": grpc.StatusCode.NOT_FOUND,
+    "bad_arguments": grpc.StatusCode.INVALID_ARGUMENT,
+    "usage": grpc.StatusCode.INVALID_ARGUMENT,
+    "deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "cancelled": grpc.StatusCode.CANCELLED,
+    "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "auth": grpc.StatusCode.PERMISSION_DENIED,
+    "remote": grpc.StatusCode.ABORTED,
+}
+
+
+def _status(code: str) -> grpc.StatusCode:
+    return _STATUS.get(code, grpc.StatusCode.UNAVAILABLE)

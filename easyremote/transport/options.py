@@ -1,0 +1,44 @@
+"""gRPC options, in one place because gRPC ignores a misspelt one in silence. Each is tested by its effect.
+
+Liveness is not left to HTTP/2 pings (they are answered by C threads while Python hangs): see the heartbeats of the sessions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+
+from easyremote.discovery import Endpoint
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+_BOTH = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+SERVER_OPTIONS = [
+    *_BOTH,
+    ("grpc.so_reuseport", 0),  # else a second gateway binds the same port and gets half of the calls
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_concurrent_streams", 256),
+]
+
+CHANNEL_OPTIONS = [
+    *_BOTH,
+    ("grpc.use_local_subchannel_pool", 1),  # a channel is a connection of its own
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.enable_http_proxy", 0),  # a proxy for web pages doesn't lead to a gateway
+]
+
+
+def open_channel(endpoint: Endpoint) -> Any:
+    """A new connection to the gateway."""
+    return grpc.aio.insecure_channel(endpoint.address, options=CHANNEL_OPTIONS)

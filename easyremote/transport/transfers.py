@@ -1,0 +1,338 @@
+"""Large payloads: their owner keeps the bytes, the receiver asks for them in windows, the gateway passes chunks on.
+
+Either side that loses its connection starts again from what the receiver has: a new transfer id, the same blob. Two processes
+that see the same shared memory hand over a file instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+
+from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
+from easyremote.discovery import Endpoint
+from easyremote.errors import PayloadError
+from easyremote.transport.link import TRANSFER
+from easyremote.transport.options import open_channel
+from easyremote.wire.codec import Encoded
+from easyremote.wire.shared_files import SharedFiles, file_bytes, split
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+class BlobLost(Exception):
+    """The owner of the bytes is gone, or has dropped them."""
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A blob that this process owns."""
+
+    parts: list[memoryview]
+    shared_file: str = ""  # it lies in such a file already
+
+    @property
+    def size(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    blob: _Owned
+    offset: int
+    limit: int
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Incoming:
+    call_id: bytes
+    blob: pb.Blob
+    chunks: asyncio.Queue[pb.Chunk]
+
+
+class Transfers:
+    """Both directions for one session. Runs on the shared loop.
+
+    `send_fetch` puts a Fetch on the session's control stream.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, session_id: bytes, shared: SharedFiles, send_fetch: Callable[[pb.Fetch], None]
+    ) -> None:
+        self._endpoint = endpoint
+        self._session_id = session_id
+        self._shared = shared
+        self._send_fetch = send_fetch
+        self._owned: dict[bytes, _Owned] = {}
+        self._blobs_of: dict[Hashable, list[bytes]] = {}
+        self._outgoing: dict[bytes, _Outgoing] = {}
+        self._incoming: dict[bytes, _Incoming] = {}
+        self._stream: Any = None
+        self._ready = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._write_lock = asyncio.Lock()
+
+    # ---- owning --------------------------------------------------------------------------------------------------
+
+    def own(self, holder: Hashable, encoded: Encoded) -> pb.Payload:
+        """A payload for this value: inside the frame when it is small, else by reference, kept until `release(holder)`."""
+        if not encoded.is_large:
+            return encoded.inline()
+        return self._keep(holder, encoded, "")
+
+    def own_file(self, holder: Hashable, content_type: str, part_bytes: Sequence[int], name: str) -> pb.Payload:
+        """The same for a shared file that another process of this host (a worker) has filled."""
+        view = self._shared.map(name, file_bytes(part_bytes))
+        return self._keep(holder, Encoded(content_type, split(view, part_bytes)), name)
+
+    def release(self, holder: Hashable) -> None:
+        """Nobody will ask for these any more."""
+        for blob_id in self._blobs_of.pop(holder, ()):
+            owned = self._owned.pop(blob_id)
+            if owned.shared_file:
+                self._shared.remove(owned.shared_file)
+
+    def _keep(self, holder: Hashable, encoded: Encoded, shared_file: str) -> pb.Payload:
+        blob_id = secrets.token_bytes(16)
+        self._owned[blob_id] = _Owned([memoryview(part).cast("B") for part in encoded.parts], shared_file)
+        self._blobs_of.setdefault(holder, []).append(blob_id)
+        return encoded.by_reference(blob_id)
+
+    # ---- sending -------------------------------------------------------------------------------------------------
+
+    def requested(self, fetch: pb.Fetch) -> None:
+        """A receiver asks for more, or says that it is done."""
+        outgoing = self._outgoing.get(fetch.transfer_id)
+        if fetch.done:
+            if outgoing is not None:
+                self._stop_outgoing(fetch.transfer_id)
+        elif outgoing is not None:
+            outgoing.limit = max(outgoing.limit, fetch.limit)
+            outgoing.moved.set()
+        else:
+            self._begin_outgoing(fetch)
+
+    def _begin_outgoing(self, fetch: pb.Fetch) -> None:
+        blob = self._owned.get(fetch.blob_id)
+        outgoing = _Outgoing(blob or _Owned([]), fetch.offset, fetch.limit)
+        self._outgoing[fetch.transfer_id] = outgoing
+        if blob is None:
+            work = self._write_chunk(pb.Chunk(transfer_id=fetch.transfer_id, error="its owner has dropped the payload"))
+        elif fetch.shared_memory and fetch.shared_memory == self._shared.identity and fetch.offset == 0:
+            work = self._send_file(fetch, outgoing)
+        else:
+            work = self._send_chunks(fetch.transfer_id, outgoing)
+        outgoing.task = asyncio.get_running_loop().create_task(work)
+
+    async def _send_file(self, fetch: pb.Fetch, outgoing: _Outgoing) -> None:
+        blob = outgoing.blob
+        try:
+            name = blob.shared_file or await asyncio.to_thread(self._shared.write, blob.parts)
+        except OSError:  # no room in shared memory
+            await self._send_chunks(fetch.transfer_id, outgoing)
+            return
+        blob.shared_file = ""  # the receiver removes the name
+        await self._write_chunk(pb.Chunk(transfer_id=fetch.transfer_id, shared_file=name))
+        self._outgoing.pop(fetch.transfer_id, None)
+
+    async def _send_chunks(self, transfer_id: bytes, outgoing: _Outgoing) -> None:
+        size = outgoing.blob.size
+        while outgoing.offset < size:
+            if outgoing.offset >= outgoing.limit:
+                outgoing.moved.clear()
+                await outgoing.moved.wait()
+                continue
+            room = min(CHUNK_BYTES, outgoing.limit - outgoing.offset)
+            data = _slice(outgoing.blob.parts, outgoing.offset, room)
+            await self._write_chunk(pb.Chunk(transfer_id=transfer_id, offset=outgoing.offset, data=data))
+            outgoing.offset += len(data)
+
+    async def _write_chunk(self, chunk: pb.Chunk) -> None:
+        while True:
+            stream = await self._attached()
+            try:
+                async with self._write_lock:
+                    await stream.write(chunk)
+                return
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                await asyncio.sleep(0.05)  # the stream is being replaced
+
+    def _stop_outgoing(self, transfer_id: bytes) -> None:
+        outgoing = self._outgoing.pop(transfer_id)
+        if outgoing.task is not None:
+            outgoing.task.cancel()
+
+    # ---- receiving -----------------------------------------------------------------------------------------------
+
+    async def fetch(self, call_id: bytes, payload: pb.Payload) -> Encoded:
+        """All parts of a payload, wherever its bytes are. Raises BlobLost when they can't be had any more."""
+        if not payload.HasField("blob"):
+            return Encoded.of(payload)
+        sizes = list(payload.blob.part_bytes)
+        view = await self._receive(call_id, payload.blob, self._memory(sizes))
+        return Encoded(payload.content_type, view)
+
+    async def fetch_to_file(self, call_id: bytes, payload: pb.Payload) -> tuple[str, list[int]]:
+        """The same, into a shared file for another process of this host: its name, and the sizes of the parts."""
+        sizes = list(payload.blob.part_bytes)
+        name, area = self._shared.create(file_bytes(sizes))
+        view = memoryview(area)
+        try:
+            handed_over = await self._receive(call_id, payload.blob, split(view, sizes), keep_file=True)
+        except BaseException:
+            self._shared.remove(name)
+            raise
+        if isinstance(handed_over, str):
+            self._shared.remove(name)
+            return handed_over, sizes
+        return name, sizes
+
+    def _memory(self, sizes: list[int]) -> list[memoryview]:
+        try:
+            return [memoryview(bytearray(size)) for size in sizes]
+        except (MemoryError, OverflowError) as error:
+            raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
+
+    async def _receive(self, call_id: bytes, blob: pb.Blob, target: list[memoryview], keep_file: bool = False) -> Any:
+        offset, size = 0, sum(part.nbytes for part in target)
+        shared_memory = self._shared.identity
+        while offset < size:
+            transfer_id = secrets.token_bytes(16)
+            incoming = _Incoming(call_id, blob, asyncio.Queue())
+            self._incoming[transfer_id] = incoming
+            try:
+                await self._attached()
+                fetch = pb.Fetch(
+                    transfer_id=transfer_id,
+                    blob_id=blob.blob_id,
+                    call_id=call_id,
+                    offset=offset,
+                    limit=offset + TRANSFER_WINDOW_BYTES,
+                    shared_memory=shared_memory,
+                )
+                self._send_fetch(fetch)
+                offset, name = await self._collect(incoming, fetch, target, offset, size)
+                if name:
+                    if keep_file:
+                        return name
+                    try:
+                        view = self._shared.take(name, file_bytes(list(blob.part_bytes)))
+                        return split(view, list(blob.part_bytes))
+                    except OSError:
+                        shared_memory = ""  # it isn't the same folder after all
+            finally:
+                del self._incoming[transfer_id]
+                self._send_fetch(pb.Fetch(transfer_id=transfer_id, blob_id=blob.blob_id, call_id=call_id, done=True))
+        return target
+
+    async def _collect(
+        self, incoming: _Incoming, fetch: pb.Fetch, target: list[memoryview], offset: int, size: int
+    ) -> tuple[int, str]:
+        """Take chunks until all are here, or the transfer has to start again. Returns how far it came."""
+        while offset < size:
+            chunk = await incoming.chunks.get()
+            if chunk.shared_file:
+                return offset, chunk.shared_file
+            if chunk.again:
+                return offset, ""
+            if chunk.error:
+                raise BlobLost(chunk.error)
+            if chunk.offset != offset or offset + len(chunk.data) > size or not chunk.data:
+                raise PayloadError(
+                    f"a chunk for offset {chunk.offset} came where {offset} of {size} bytes are here; the transfer is damaged"
+                )
+            _place(target, offset, chunk.data)
+            offset += len(chunk.data)
+            if offset < size and fetch.limit - offset <= TRANSFER_WINDOW_BYTES // 2:
+                fetch.offset, fetch.limit = offset, offset + TRANSFER_WINDOW_BYTES
+                self._send_fetch(fetch)
+        return offset, ""
+
+    # ---- the stream ----------------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """The session has a new connection: what was on its way may be lost."""
+        for transfer_id in list(self._outgoing):
+            self._stop_outgoing(transfer_id)
+        for incoming in self._incoming.values():
+            incoming.chunks.put_nowait(pb.Chunk(again=True))
+
+    async def close(self) -> None:
+        for transfer_id in list(self._outgoing):
+            self._stop_outgoing(transfer_id)
+        for holder in list(self._blobs_of):
+            self.release(holder)
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+
+    async def _attached(self) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.get_running_loop().create_task(self._run())
+        await self._ready.wait()
+        return self._stream
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                await self._connect_once()
+            if self._ready.is_set():
+                self._ready.clear()
+                self._replaced()
+            await asyncio.sleep(0.2)
+
+    async def _connect_once(self) -> None:
+        async with open_channel(self._endpoint) as channel:
+            method = channel.stream_stream(
+                TRANSFER, request_serializer=pb.Chunk.SerializeToString, response_deserializer=pb.Chunk.FromString
+            )
+            self._stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
+            try:
+                while (chunk := await self._stream.read()) is not grpc.aio.EOF:
+                    if not chunk.transfer_id:
+                        self._ready.set()
+                    elif (incoming := self._incoming.get(chunk.transfer_id)) is not None:
+                        incoming.chunks.put_nowait(chunk)
+            finally:
+                self._stream.cancel()
+
+    def _replaced(self) -> None:
+        """The stream broke: receivers here ask again, and receivers elsewhere are told to."""
+        for incoming in self._incoming.values():
+            incoming.chunks.put_nowait(pb.Chunk(again=True))
+        for transfer_id in list(self._outgoing):
+            self._stop_outgoing(transfer_id)
+            task = asyncio.get_running_loop().create_task(
+                self._write_chunk(pb.Chunk(transfer_id=transfer_id, again=True))
+            )
+            self._outgoing[transfer_id] = _Outgoing(_Owned([]), 0, 0, task=task)
+
+
+def _slice(parts: list[memoryview], offset: int, room: int) -> bytes:
+    """Bytes from `offset` of the parts one after the other; at most `room`, and not beyond the end of a part."""
+    for part in parts:
+        if offset < part.nbytes:
+            return bytes(part[offset : offset + room])
+        offset -= part.nbytes
+    return b""
+
+
+def _place(parts: list[memoryview], offset: int, data: bytes) -> None:
+    done = 0
+    for part in parts:
+        if offset < part.nbytes:
+            room = min(part.nbytes - offset, len(data) - done)
+            part[offset : offset + room] = data[done : done + room]
+            done += room
+            offset = 0
+            if done == len(data):
+                return
+        else:
+            offset -= part.nbytes

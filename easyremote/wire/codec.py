@@ -1,0 +1,225 @@
+"""Values to payloads and back.
+
+A value becomes a list of parts: a pickle stream and, out of band, the buffers of arrays in it, which are never copied into the
+stream (PEP 574). Functions and classes of the notebook travel by value (cloudpickle). Other programs send JSON or raw bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+
+from easyremote.config import INLINE_BYTES
+from easyremote.errors import PayloadError, UnpicklableError
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+PICKLE = ""
+JSON = "application/json"
+RAW = "application/octet-stream"
+
+_PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
+
+Part = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value as bytes. `parts[0]` is the stream, the others are its out-of-band buffers."""
+
+    content_type: str
+    parts: Sequence[Part]
+    size: int = field(default=-1)
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            object.__setattr__(self, "size", sum(memoryview(part).nbytes for part in self.parts))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is fetched instead of travelling inside its frame."""
+        return self.size > INLINE_BYTES
+
+    def inline(self) -> pb.Payload:
+        return pb.Payload(
+            content_type=self.content_type,
+            data=bytes(self.parts[0]),
+            buffers=[bytes(part) for part in self.parts[1:]],
+        )
+
+    def by_reference(self, blob_id: bytes) -> pb.Payload:
+        sizes = [memoryview(part).nbytes for part in self.parts]
+        return pb.Payload(content_type=self.content_type, blob=pb.Blob(blob_id=blob_id, part_bytes=sizes))
+
+    @classmethod
+    def of(cls, payload: pb.Payload) -> Encoded:
+        """The parts of a payload that travelled inside its frame."""
+        return cls(payload.content_type, [payload.data, *payload.buffers])
+
+
+def encode(value: Any, name: str = "value") -> Encoded:
+    """Pickle a value. `name` is what the error calls it.
+
+    Raises UnpicklableError, whose `path` leads to the part at fault.
+    """
+    if type(value) in _PLAIN:
+        return Encoded(PICKLE, [pickle.dumps(value, protocol=5)])
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        with io.BytesIO() as stream:
+            cloudpickle.Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+            data = stream.getvalue()
+        return Encoded(PICKLE, [data, *(_raw(buffer) for buffer in buffers)])
+    except Exception as error:
+        raise _unpicklable(value, name, error) from error
+
+
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+    """Pickle the arguments of a call, the fast way where all are plain."""
+    if not kwargs and all(type(value) in _PLAIN for value in args):
+        return Encoded(PICKLE, [pickle.dumps((args, kwargs), protocol=5)])
+    try:
+        return encode((args, kwargs), "arguments")
+    except UnpicklableError as error:
+        for name, value in (*((f"argument {index + 1}", value) for index, value in enumerate(args)), *kwargs.items()):
+            encode(value, name)
+        raise error
+
+
+def encode_as(value: Any, accept: str) -> Encoded:
+    """Encode in the content type that the receiver asked for."""
+    if accept == PICKLE:
+        return encode(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return Encoded(RAW, [bytes(value)])
+    try:
+        return Encoded(JSON, [json.dumps(value, default=_json_default).encode()])
+    except (TypeError, ValueError) as error:
+        raise PayloadError(f"the result, a {type(value).__qualname__}, can't be written as JSON: {error}") from error
+
+
+def decode(encoded: Encoded) -> Any:
+    """The value. Raises PayloadError where the bytes are damaged or of an unknown content type."""
+    data = encoded.parts[0]
+    if encoded.content_type == PICKLE:
+        return pickle.loads(data, buffers=encoded.parts[1:])
+    if encoded.content_type == JSON:
+        return json.loads(bytes(data))
+    if encoded.content_type == RAW:
+        return bytes(data)
+    raise PayloadError(f"unknown content type '{encoded.content_type}'; the other side may be a newer version")
+
+
+def decode_arguments(encoded: Encoded) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The pair (args, kwargs). JSON carries an array of positional or an object of named arguments; raw bytes are one."""
+    value = decode(encoded)
+    if encoded.content_type == RAW:
+        return (value,), {}
+    if encoded.content_type == JSON:
+        if isinstance(value, dict):
+            return (), value
+        return (tuple(value) if isinstance(value, list) else (value,)), {}
+    args, kwargs = value
+    return args, kwargs
+
+
+def _raw(buffer: pickle.PickleBuffer) -> memoryview | bytes:
+    try:
+        return buffer.raw()
+    except BufferError:  # not contiguous
+        return bytes(buffer)
+
+
+def _json_default(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return value.tolist()
+    raise TypeError(f"a {type(value).__qualname__} is not JSON")
+
+
+# ---- what exactly can't be pickled -----------------------------------------------------------------------------------
+
+_MAX_DEPTH = 12
+_MAX_VISITS = 2000
+
+
+def _unpicklable(value: Any, name: str, error: Exception) -> UnpicklableError:
+    path, culprit = _find_culprit(value, name)
+    kind = f"{type(culprit).__module__}.{type(culprit).__qualname__}".removeprefix("builtins.")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    what = f"{path} (a {kind}) can't be sent" if path != name else f"{name}, a {kind}, can't be sent"
+    return UnpicklableError(
+        f"{what}: {reason}. Leave it out, make it where the function runs, or give its class a __getstate__", path=path
+    )
+
+
+def _find_culprit(value: Any, name: str) -> tuple[str, Any]:
+    """The deepest part that fails by itself, and the path to it."""
+    visits = 0
+    seen: set[int] = set()
+    for _ in range(_MAX_DEPTH):
+        for child_name, child in _children(value, name):
+            visits += 1
+            if visits > _MAX_VISITS:
+                return name, value
+            if id(child) not in seen and not _can_pickle(child):
+                seen.add(id(child))
+                name, value = child_name, child
+                break
+        else:
+            return name, value
+    return name, value
+
+
+def _can_pickle(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value, protocol=5, buffer_callback=lambda _: None)
+    except Exception:
+        return False
+    return True
+
+
+def _children(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in list(value.items()):
+            yield f"{name}[{key!r}]" if not _is_pair(name) else str(key), item
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield f"{name}[{index}]", item
+    elif hasattr(value, "__code__"):
+        yield from _captured(value)
+    else:
+        for attribute, item in _attributes(value):
+            yield f"{name}.{attribute}", item
+
+
+def _captured(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function brings along: closure cells, globals that it names, defaults."""
+    code = function.__code__
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield variable, cell.cell_contents
+        except ValueError:
+            continue  # not filled yet
+    for variable in code.co_names:
+        if variable in function.__globals__:
+            yield variable, function.__globals__[variable]
+    for index, default in enumerate(function.__defaults__ or ()):
+        yield f"default {index + 1} of {function.__name__}", default
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from list(getattr(value, "__dict__", {}).items())
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, slot):
+                yield slot, getattr(value, slot)
+
+
+def _is_pair(name: str) -> bool:
+    return name.startswith("arguments")

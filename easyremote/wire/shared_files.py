@@ -1,0 +1,153 @@
+"""Files in shared memory, for large payloads between processes of one host and one user.
+
+A file is named by its maker's process, so that whatever a crash leaves behind is found and removed by the next process that
+uses the folder. The receiver removes a file as soon as it is mapped; the mapping lives on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from easyremote.wire.codec import Part
+
+_NAME = re.compile(r"(\d+)-[0-9a-f]{32}")
+_boot_id_file = Path("/proc/sys/kernel/random/boot_id")
+
+
+class SharedFiles:
+    """The folders of this user: shared memory first, the temporary folder where that is missing or full.
+
+    `identity` is equal for two processes exactly when they see the same first folder.
+    """
+
+    def __init__(self, roots: Sequence[Path] = ()) -> None:
+        candidates = roots or (Path("/dev/shm"), Path(tempfile.gettempdir()))
+        self.folders = [folder for root in candidates if (folder := _private_folder(root)) is not None]
+        self.identity = _identity(self.folders[0]) if self.folders else ""
+        for folder in self.folders:
+            _sweep(folder)
+
+    def create(self, size: int) -> tuple[str, mmap.mmap]:
+        """A new file of `size` bytes, mapped for writing. Raises OSError where there isn't room."""
+        name = f"{os.getpid()}-{secrets.token_hex(16)}"
+        for folder in self.folders[:-1]:
+            try:
+                return name, self._create_in(folder / name, size)
+            except OSError:
+                continue  # it is full; the next one may not be
+        return name, self._create_in(self.folders[-1] / name, size)
+
+    def _create_in(self, path: Path, size: int) -> mmap.mmap:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)  # takes the room now; a full file system would kill us later
+            return mmap.mmap(descriptor, size)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def write(self, parts: Sequence[Part]) -> str:
+        """A new file that holds these parts, one after the other."""
+        views = [memoryview(part).cast("B") for part in parts]
+        name, area = self.create(file_bytes([view.nbytes for view in views]))
+        offset = 0
+        for view in views:
+            area[offset : offset + view.nbytes] = view
+            offset += _padded(view.nbytes)
+        area.close()
+        return name
+
+    def take(self, name: str, size: int) -> memoryview:
+        """Map a file that another process made, and remove its name. Changes stay private to this process.
+
+        Raises OSError when there is no such file, or it isn't `size` bytes long.
+        """
+        view = self.map(name, size)
+        self.remove(name)
+        return view
+
+    def map(self, name: str, size: int) -> memoryview:
+        """The same, but the name stays."""
+        descriptor = os.open(self._path(name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            status = os.fstat(descriptor)
+            if status.st_size != size or status.st_uid != os.getuid():
+                raise OSError(f"shared file '{name}' has {status.st_size} bytes, not the announced {size}")
+            return memoryview(
+                mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            )
+        finally:
+            os.close(descriptor)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise OSError(f"'{name}' is no name of a shared file")
+        for folder in self.folders:
+            if (folder / name).exists():
+                return folder / name
+        raise FileNotFoundError(f"there is no shared file '{name}'")
+
+
+def _private_folder(root: Path) -> Path | None:
+    """A folder under `root` that is this user's alone, or None where there can't be one."""
+    folder = root / f"easyremote-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return None
+    return folder if status.st_uid == os.getuid() and not status.st_mode & 0o077 else None
+
+
+def _identity(folder: Path) -> str:
+    try:
+        boot = _boot_id_file.read_text().strip()
+    except OSError:
+        return ""
+    status = folder.stat()
+    return f"{boot}:{status.st_dev}:{status.st_ino}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead processes left."""
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+_ALIGN = 64
+"""Parts begin at multiples of this, so that arrays in them are aligned for every instruction set."""
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+def file_bytes(part_bytes: Sequence[int]) -> int:
+    """How long a file with these parts is."""
+    return max(sum(_padded(size) for size in part_bytes), _ALIGN)
+
+
+def split(view: memoryview, part_bytes: Sequence[int]) -> list[memoryview]:
+    """The parts in a mapped file."""
+    parts: list[memoryview] = []
+    offset = 0
+    for size in part_bytes:
+        parts.append(view[offset : offset + size])
+        offset += _padded(size)
+    return parts

@@ -1,0 +1,703 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_CLIENT: _ClassVar[Role]
+    ROLE_NODE: _ClassVar[Role]
+
+class FunctionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FUNCTION_KIND_UNSPECIFIED: _ClassVar[FunctionKind]
+    FUNCTION_KIND_FUNCTION: _ClassVar[FunctionKind]
+    FUNCTION_KIND_GENERATOR: _ClassVar[FunctionKind]
+    FUNCTION_KIND_COROUTINE: _ClassVar[FunctionKind]
+    FUNCTION_KIND_ASYNC_GENERATOR: _ClassVar[FunctionKind]
+ROLE_UNSPECIFIED: Role
+ROLE_CLIENT: Role
+ROLE_NODE: Role
+FUNCTION_KIND_UNSPECIFIED: FunctionKind
+FUNCTION_KIND_FUNCTION: FunctionKind
+FUNCTION_KIND_GENERATOR: FunctionKind
+FUNCTION_KIND_COROUTINE: FunctionKind
+FUNCTION_KIND_ASYNC_GENERATOR: FunctionKind
+
+class Batch(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[Frame]
+    def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    FETCH_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    welcome: Welcome
+    refused: Refused
+    goodbye: Goodbye
+    heartbeat: Heartbeat
+    submit: Submit
+    cancel: Cancel
+    ack: Ack
+    synced: Synced
+    query: Query
+    answer: Answer
+    event: Event
+    verdict: Verdict
+    offers: Offers
+    offers_taken: OffersTaken
+    load: Load
+    forget: Forget
+    resume: Resume
+    fetch: Fetch
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol_min", "protocol_max", "features", "role", "session_id", "runtime", "node")
+    PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    protocol_min: int
+    protocol_max: int
+    features: _containers.RepeatedScalarFieldContainer[str]
+    role: Role
+    session_id: bytes
+    runtime: Runtime
+    node: NodeState
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., role: _Optional[_Union[Role, str]] = ..., session_id: _Optional[bytes] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., node: _Optional[_Union[NodeState, _Mapping]] = ...) -> None: ...
+
+class Runtime(_message.Message):
+    __slots__ = ("python", "implementation", "easyremote", "cloudpickle", "numpy", "platform", "host", "pid")
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
+    EASYREMOTE_FIELD_NUMBER: _ClassVar[int]
+    CLOUDPICKLE_FIELD_NUMBER: _ClassVar[int]
+    NUMPY_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    python: str
+    implementation: str
+    easyremote: str
+    cloudpickle: str
+    numpy: str
+    platform: str
+    host: str
+    pid: int
+    def __init__(self, python: _Optional[str] = ..., implementation: _Optional[str] = ..., easyremote: _Optional[str] = ..., cloudpickle: _Optional[str] = ..., numpy: _Optional[str] = ..., platform: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class NodeState(_message.Message):
+    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    slots: int
+    offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptState]
+    labels: _containers.ScalarMap[str, str]
+    price: float
+    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ...) -> None: ...
+
+class AttemptState(_message.Message):
+    __slots__ = ("call_id", "attempt", "ended", "sent_item")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    SENT_ITEM_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    ended: bool
+    sent_item: bool
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., sent_item: _Optional[bool] = ...) -> None: ...
+
+class FunctionSpec(_message.Message):
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    HAS_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    DOC_FIELD_NUMBER: _ClassVar[int]
+    SHIPPED_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    kind: FunctionKind
+    parameters: _containers.RepeatedCompositeFieldContainer[Parameter]
+    has_signature: bool
+    doc: str
+    shipped: bool
+    load_balancing: bool
+    max_concurrency: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ...) -> None: ...
+
+class Parameter(_message.Message):
+    __slots__ = ("name", "kind", "has_default", "default_text", "annotation_text")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    HAS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TEXT_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATION_TEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: int
+    has_default: bool
+    default_text: str
+    annotation_text: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[int] = ..., has_default: _Optional[bool] = ..., default_text: _Optional[str] = ..., annotation_text: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol", "features", "gateway_id", "resumed", "heartbeat_s", "grace_s", "version", "node_id")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    features: _containers.RepeatedScalarFieldContainer[str]
+    gateway_id: bytes
+    resumed: bool
+    heartbeat_s: float
+    grace_s: float
+    version: str
+    node_id: str
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., gateway_id: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., heartbeat_s: _Optional[float] = ..., grace_s: _Optional[float] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("code", "message", "retry_after_s")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    retry_after_s: float
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Submit(_message.Message):
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
+    SEEN_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    function: str
+    code: Code
+    arguments: Payload
+    options: Options
+    attempt: int
+    again: bool
+    seen_attempt: int
+    seen_seq: int
+    taken_seq: int
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
+
+class Options(_message.Message):
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    RUN_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_SET_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    NOT_ON_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    strategy: str
+    cost_limit: float
+    timeout_s: float
+    queue_timeout_s: float
+    run_timeout_s: float
+    retries: int
+    retries_set: bool
+    output: bool
+    session_id: str
+    label: str
+    accept: str
+    not_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Code(_message.Message):
+    __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Code.Kind]
+        KIND_CALLABLE: _ClassVar[Code.Kind]
+        KIND_CELL: _ClassVar[Code.Kind]
+        KIND_REGISTER: _ClassVar[Code.Kind]
+        KIND_UNREGISTER: _ClassVar[Code.Kind]
+        KIND_CLOSE_SESSION: _ClassVar[Code.Kind]
+    KIND_UNSPECIFIED: Code.Kind
+    KIND_CALLABLE: Code.Kind
+    KIND_CELL: Code.Kind
+    KIND_REGISTER: Code.Kind
+    KIND_UNREGISTER: Code.Kind
+    KIND_CLOSE_SESSION: Code.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    CLOUDPICKLE_FIELD_NUMBER: _ClassVar[int]
+    kind: Code.Kind
+    payload: Payload
+    spec: FunctionSpec
+    digest: str
+    python: str
+    cloudpickle: str
+    def __init__(self, kind: _Optional[_Union[Code.Kind, str]] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., digest: _Optional[str] = ..., python: _Optional[str] = ..., cloudpickle: _Optional[str] = ...) -> None: ...
+
+class Payload(_message.Message):
+    __slots__ = ("content_type", "data", "buffers", "blob")
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    content_type: str
+    data: bytes
+    buffers: _containers.RepeatedScalarFieldContainer[bytes]
+    blob: Blob
+    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ...) -> None: ...
+
+class Blob(_message.Message):
+    __slots__ = ("blob_id", "part_bytes")
+    BLOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_BYTES_FIELD_NUMBER: _ClassVar[int]
+    blob_id: bytes
+    part_bytes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, blob_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Fetch(_message.Message):
+    __slots__ = ("transfer_id", "blob_id", "call_id", "offset", "limit", "shared_memory", "done")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOB_ID_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    blob_id: bytes
+    call_id: bytes
+    offset: int
+    limit: int
+    shared_memory: str
+    done: bool
+    def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("transfer_id", "offset", "data", "error", "shared_file", "again")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FILE_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: bytes
+    offset: int
+    data: bytes
+    error: str
+    shared_file: str
+    again: bool
+    def __init__(self, transfer_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., error: _Optional[str] = ..., shared_file: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("call_id", "attempt", "reason")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    reason: str
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("calls",)
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[Acknowledged]
+    def __init__(self, calls: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ...) -> None: ...
+
+class Acknowledged(_message.Message):
+    __slots__ = ("call_id", "attempt", "seq", "ended")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    seq: int
+    ended: bool
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., ended: _Optional[bool] = ...) -> None: ...
+
+class Synced(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "output", "display", "progress", "item", "result", "error")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    RUN_S_FIELD_NUMBER: _ClassVar[int]
+    IS_EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    seq: int
+    started: Started
+    run_s: float
+    is_exhausted: bool
+    output: Output
+    display: Display
+    progress: Progress
+    item: Payload
+    result: Payload
+    error: ErrorInfo
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+
+class Started(_message.Message):
+    __slots__ = ("node_id", "version", "kind")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    version: str
+    kind: FunctionKind
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ...) -> None: ...
+
+class Output(_message.Message):
+    __slots__ = ("is_stderr", "text")
+    IS_STDERR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    is_stderr: bool
+    text: str
+    def __init__(self, is_stderr: _Optional[bool] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Display(_message.Message):
+    __slots__ = ("bundle", "display_id", "update", "clear", "wait", "is_result")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    IS_RESULT_FIELD_NUMBER: _ClassVar[int]
+    bundle: Payload
+    display_id: str
+    update: bool
+    clear: bool
+    wait: bool
+    is_result: bool
+    def __init__(self, bundle: _Optional[_Union[Payload, _Mapping]] = ..., display_id: _Optional[str] = ..., update: _Optional[bool] = ..., clear: _Optional[bool] = ..., wait: _Optional[bool] = ..., is_result: _Optional[bool] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("done", "total", "text")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    done: float
+    total: float
+    text: str
+    def __init__(self, done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ErrorInfo(_message.Message):
+    __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "details")
+    class DetailsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class Frames(_message.Message):
+        __slots__ = ("file", "line", "function", "source", "is_ours")
+        FILE_FIELD_NUMBER: _ClassVar[int]
+        LINE_FIELD_NUMBER: _ClassVar[int]
+        FUNCTION_FIELD_NUMBER: _ClassVar[int]
+        SOURCE_FIELD_NUMBER: _ClassVar[int]
+        IS_OURS_FIELD_NUMBER: _ClassVar[int]
+        file: str
+        line: int
+        function: str
+        source: str
+        is_ours: bool
+        def __init__(self, file: _Optional[str] = ..., line: _Optional[int] = ..., function: _Optional[str] = ..., source: _Optional[str] = ..., is_ours: _Optional[bool] = ...) -> None: ...
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    EXCEPTION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    MAY_HAVE_RUN_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    type: str
+    message: str
+    traceback: str
+    exception: Payload
+    node_id: str
+    may_have_run: bool
+    retry_after_s: float
+    frames: _containers.RepeatedCompositeFieldContainer[ErrorInfo.Frames]
+    details: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., exception: _Optional[_Union[Payload, _Mapping]] = ..., node_id: _Optional[str] = ..., may_have_run: _Optional[bool] = ..., retry_after_s: _Optional[float] = ..., frames: _Optional[_Iterable[_Union[ErrorInfo.Frames, _Mapping]]] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("call_id", "error")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    error: ErrorInfo
+    def __init__(self, call_id: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+
+class Offers(_message.Message):
+    __slots__ = ("revision", "offers", "slots")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
+    slots: int
+    def __init__(self, revision: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., slots: _Optional[int] = ...) -> None: ...
+
+class OffersTaken(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("cpu_percent", "memory_used_bytes", "memory_total_bytes", "cpus", "gpus")
+    class Gpu(_message.Message):
+        __slots__ = ("index", "name", "uuid", "memory_used_bytes", "memory_total_bytes", "utilization_percent", "temperature_c", "power_w")
+        INDEX_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        UUID_FIELD_NUMBER: _ClassVar[int]
+        MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+        MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+        UTILIZATION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+        TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+        POWER_W_FIELD_NUMBER: _ClassVar[int]
+        index: int
+        name: str
+        uuid: str
+        memory_used_bytes: int
+        memory_total_bytes: int
+        utilization_percent: float
+        temperature_c: float
+        power_w: float
+        def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., uuid: _Optional[str] = ..., memory_used_bytes: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., utilization_percent: _Optional[float] = ..., temperature_c: _Optional[float] = ..., power_w: _Optional[float] = ...) -> None: ...
+    CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    cpu_percent: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    cpus: int
+    gpus: _containers.RepeatedCompositeFieldContainer[Load.Gpu]
+    def __init__(self, cpu_percent: _Optional[float] = ..., memory_used_bytes: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., cpus: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Load.Gpu, _Mapping]]] = ...) -> None: ...
+
+class Forget(_message.Message):
+    __slots__ = ("call_id", "attempt")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("call_id", "attempt", "after_seq", "taken_seq")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    after_seq: int
+    taken_seq: int
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., after_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
+
+class Query(_message.Message):
+    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function")
+    class ListNodes(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    class ListFunctions(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    LIST_NODES_FIELD_NUMBER: _ClassVar[int]
+    LIST_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    query_id: int
+    list_nodes: Query.ListNodes
+    list_functions: Query.ListFunctions
+    describe_function: str
+    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway")
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    query_id: int
+    error: ErrorInfo
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
+    functions: _containers.RepeatedCompositeFieldContainer[FunctionRecord]
+    close_names: _containers.RepeatedScalarFieldContainer[str]
+    gateway: GatewayRecord
+    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ...) -> None: ...
+
+class NodeRecord(_message.Message):
+    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_S_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    status: str
+    slots: int
+    running: int
+    finished: int
+    failed: int
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    load: Load
+    runtime: Runtime
+    labels: _containers.ScalarMap[str, str]
+    connected_s: float
+    price: float
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ...) -> None: ...
+
+class FunctionRecord(_message.Message):
+    __slots__ = ("spec", "nodes")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    spec: FunctionSpec
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GatewayRecord(_message.Message):
+    __slots__ = ("version", "uptime_s", "clients", "queued", "running")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    uptime_s: float
+    clients: int
+    queued: int
+    running: int
+    def __init__(self, version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., clients: _Optional[int] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+
+class InvokeRequest(_message.Message):
+    __slots__ = ("function", "json", "raw", "timeout_s", "node_id")
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    function: str
+    json: str
+    raw: bytes
+    timeout_s: float
+    node_id: str
+    def __init__(self, function: _Optional[str] = ..., json: _Optional[str] = ..., raw: _Optional[bytes] = ..., timeout_s: _Optional[float] = ..., node_id: _Optional[str] = ...) -> None: ...
+
+class InvokeReply(_message.Message):
+    __slots__ = ("json", "raw")
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    raw: bytes
+    def __init__(self, json: _Optional[str] = ..., raw: _Optional[bytes] = ...) -> None: ...
