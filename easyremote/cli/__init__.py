@@ -1,0 +1,1 @@
+"""The command line. A face only: every command calls the same public API that a script has."""
