@@ -39,7 +39,7 @@ class _Arrived:
         self.size = encoded.size if encoded is not None else len(event.output.text)
 
 
-class Call(concurrent.futures.Future, Generic[R]):
+class Call(concurrent.futures.Future[R], Generic[R]):
     """One run of a function.
 
     A future: `result(timeout)`, `exception()`, `done()`, `cancel()`, and it works with `concurrent.futures.wait` and
@@ -58,7 +58,7 @@ class Call(concurrent.futures.Future, Generic[R]):
         function: str,
         cancel: Callable[[Call[Any], str], None],
         taken: Callable[[Call[Any], int, int, int], None],
-        presenter: Presenter | None = None,
+        presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
     ) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Call(concurrent.futures.Future, Generic[R]):
         self.run_s = 0.0
         self._cancel_remote = cancel
         self._report_taken = taken
-        self._presenter = presenter or DefaultPresenter()
+        self._presenter = (presenter or DefaultPresenter)()
         self._deadline = deadline
         self._kind = pb.FUNCTION_KIND_UNSPECIFIED
         self._changed = threading.Condition()
@@ -77,7 +77,7 @@ class Call(concurrent.futures.Future, Generic[R]):
         self._items_queued = 0
         self._output_size = 0
         self._dropped_output = 0
-        self._wakers: list[Callable[[], None]] = []
+        self._wakers: list[Callable[[], Any]] = []
         self._outcome: _Arrived | pb.ErrorInfo | BaseException | None = None
         self._is_stream = False
         self._resolved: tuple[Any, BaseException | None] | None = None
@@ -172,8 +172,8 @@ class Call(concurrent.futures.Future, Generic[R]):
         except GeneratorExit:
             self.cancel("its consumer left the loop")
             raise
-        except KeyboardInterrupt:
-            self.cancel("interrupted")
+        except KeyboardInterrupt as interrupt:
+            self._interrupted(interrupt)
             raise
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -207,9 +207,15 @@ class Call(concurrent.futures.Future, Generic[R]):
             while (arrived := self._next(until)) is not None:
                 if arrived.event.HasField("item"):
                     self._collected.append(self._decode(arrived))
-        except KeyboardInterrupt:
-            self.cancel("interrupted")
+        except KeyboardInterrupt as interrupt:
+            self._interrupted(interrupt)
             raise
+
+    def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        """Stop the call; a notebook shows that it did, instead of where this process was waiting."""
+        where = f" on node {self.node}" if self.node else ""
+        self.cancel("interrupted")
+        interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: '{self.function}'{where} was stopped"]  # type: ignore[attr-defined]
 
     def _next(self, until: float | None) -> _Arrived | None:
         """The next event, presented; None at the end. Waits in this thread."""

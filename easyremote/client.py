@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import functools
 import secrets
 import time
 from collections import deque
@@ -16,7 +18,7 @@ from easyremote.calls import Call
 from easyremote.connection import Connection
 from easyremote.core.strategies import known_strategies
 from easyremote.errors import FunctionNotFound, NodeGone, UsageError
-from easyremote.execution import functions
+from easyremote.execution import functions as introspect
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
 from easyremote.wire import codec
@@ -58,8 +60,9 @@ class CallOptions:
             value = getattr(options, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
-        if options.retries is not None and (not isinstance(options.retries, int) or options.retries < 0):
-            raise UsageError(f"retries is a whole number from 0 on, not {options.retries!r}")
+        retries: Any = options.retries
+        if retries is not None and (not isinstance(retries, int) or retries < 0):
+            raise UsageError(f"retries is a whole number from 0 on, not {retries!r}")
         if options.strategy is not None and options.strategy not in known_strategies():
             raise UsageError(f"unknown strategy {options.strategy!r}; known are {', '.join(known_strategies())}")
         for name in ("node", "label"):
@@ -97,7 +100,7 @@ class Client:
 
         self._connection = Connection(discovery.find(gateway, token), token)
         self._options = CallOptions()
-        self._presenter: Presenter | None = None
+        self._presenter: Callable[[], Presenter] | None = None
         self._specs: dict[str, pb.FunctionSpec] = {}
         lifetime.client_made()
 
@@ -125,10 +128,12 @@ class Client:
         """The same without waiting: a handle that is a future, an awaitable and an iterator."""
         if isinstance(function, str):
             self._check_arguments(function, args, kwargs)
-            return self._start(function, None, codec.encode_arguments(args, kwargs))
+            return self.start_call(function, None, codec.encode_arguments(args, kwargs))
         if not callable(function):
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
-        return self._start(_title(function), self._ship(function, args, kwargs), codec.encode_arguments(args, kwargs))
+        return self.start_call(
+            _title(function), self._ship(function, args, kwargs), codec.encode_arguments(args, kwargs)
+        )
 
     def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
@@ -171,7 +176,7 @@ class Client:
             if isinstance(function, str) and not checked:
                 self._check_arguments(function, args, {})
                 checked = True
-            return self._start(title, code, codec.encode_arguments(args, {}))
+            return self.start_call(title, code, codec.encode_arguments(args, {}))
 
         arguments = zip(*iterables, strict=False)
         return _as_completed(begin, arguments) if as_completed else _in_order(begin, arguments)
@@ -187,8 +192,8 @@ class Client:
         other._options = CallOptions.checked(self._options, changes)
         return other
 
-    def with_presenter(self, presenter: Presenter) -> Client:
-        """This client with another way to show what its calls print and display."""
+    def with_presenter(self, presenter: Callable[[], Presenter]) -> Client:
+        """This client with another way to show what its calls print and display: `presenter()` makes one for each call."""
         other = copy.copy(self)
         other._presenter = presenter
         return other
@@ -245,7 +250,7 @@ class Client:
 
     @property
     def is_connected(self) -> bool:
-        return not self._connection.is_closed and self._connection._core.is_connected
+        return self._connection.is_connected
 
     # ---- its life ------------------------------------------------------------------------------------------------
 
@@ -266,14 +271,18 @@ class Client:
 
     # ---- making calls --------------------------------------------------------------------------------------------
 
-    def _start(
+    def start_call(
         self,
         title: str,
         code: tuple[pb.Code, codec.Encoded] | None,
         arguments: codec.Encoded,
         session_id: str = "",
-        presenter: Presenter | None = None,
+        presenter: Callable[[], Presenter] | None = None,
     ) -> Call[Any]:
+        """Begin a call whose parts are encoded already. For faces such as the notebook's; `submit` is what people use.
+
+        `code`: shipped code with its payload, or None to call `title` by name. `session_id`: the namespace of a cell.
+        """
         if self._connection.is_closed:
             raise UsageError("this client is closed; make a new one")
         options = self._options.to_wire()
@@ -301,25 +310,29 @@ class Client:
     def _ship(
         self, function: Callable[..., Any], args: tuple[Any, ...] | None, kwargs: dict[str, Any]
     ) -> tuple[pb.Code, codec.Encoded]:
-        spec = functions.spec_of(function, _title(function))
+        spec = introspect.spec_of(function, _title(function))
         if args is not None:
-            functions.check_arguments(spec, args, kwargs)
-        return functions.ship(function, pb.Code.KIND_CALLABLE, spec)
+            introspect.check_arguments(spec, args, kwargs)
+        return introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
+
+    def forget_signature(self, name: str) -> None:
+        """Ask for the function's signature anew before its next call."""
+        self._specs.pop(name, None)
 
     def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Against the signature that is known here; before refusing, the current one is asked for."""
         spec = self._specs.get(name)
         if spec is not None:
             try:
-                functions.check_arguments(spec, args, kwargs)
+                introspect.check_arguments(spec, args, kwargs)
                 return
             except UsageError:
                 pass
         spec = self._specs[name] = self._describe(name)
-        functions.check_arguments(spec, args, kwargs)
+        introspect.check_arguments(spec, args, kwargs)
 
     def _describe(self, name: str) -> pb.FunctionSpec:
-        self._specs.pop(name, None)
+        self.forget_signature(name)
         answer = self._connection.query(pb.Query(describe_function=name))
         if answer.functions:
             return answer.functions[0].spec
@@ -346,21 +359,21 @@ class RemoteNode:
         it for the calls from then on. Raises UnpicklableError, EnvironmentMismatch.
         """
         if function is None:
-            return lambda f: self.register(f, name=name, load_balancing=load_balancing)
+            return functools.partial(self.register, name=name, load_balancing=load_balancing)
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
-        chosen = functions.check_name(name or functions.function_name(function))
-        spec = functions.spec_of(function, chosen, shipped=True, load_balancing=load_balancing)
-        shipped = functions.ship(function, pb.Code.KIND_REGISTER, spec)
+        chosen = introspect.check_name(name or introspect.function_name(function))
+        spec = introspect.spec_of(function, chosen, shipped=True, load_balancing=load_balancing)
+        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
         self._everywhere(f"register {chosen}", shipped)
-        self._client._specs.pop(chosen, None)
+        self._client.forget_signature(chosen)
         return function
 
     def unregister(self, name: str) -> None:
         """Take a function away. Calls that are running end as they would have."""
         code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
         self._everywhere(f"unregister {name}", (code, codec.encode(None)))
-        self._client._specs.pop(name, None)
+        self._client.forget_signature(name)
 
     def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`Client.call`, here. With several nodes: on any of them that the gateway chooses."""
@@ -394,7 +407,7 @@ class RemoteNode:
     def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})
         calls = [
-            self._client.with_options(node=node_id, label=label, timeout=60.0)._start(label, code, nothing)
+            self._client.with_options(node=node_id, label=label, timeout=60.0).start_call(label, code, nothing)
             for node_id in self.node_ids
         ]
         for call in calls:
@@ -420,8 +433,6 @@ def _in_order(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable
 
 
 def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    import concurrent.futures
-
     open_calls: set[Call[Any]] = set()
     try:
         for args in arguments:
@@ -436,11 +447,9 @@ def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iter
 
 
 def _collect(open_calls: set[Call[Any]], until: str) -> Iterator[Any]:
-    import concurrent.futures
-
-    done, _ = concurrent.futures.wait(open_calls, return_when=until)
-    for call in done:
-        open_calls.discard(call)  # type: ignore[arg-type]
+    concurrent.futures.wait(open_calls, return_when=until)
+    for call in [call for call in open_calls if call.done()]:
+        open_calls.discard(call)
         yield call.result()
 
 
@@ -453,7 +462,7 @@ _KINDS = {
 
 def _function_info(record: pb.FunctionRecord) -> FunctionInfo:
     spec = record.spec
-    signature = functions.signature_of(spec)
+    signature = introspect.signature_of(spec)
     return FunctionInfo(
         name=spec.name,
         signature=str(signature) if signature is not None else "(...)",

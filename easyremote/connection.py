@@ -118,6 +118,10 @@ class Connection:
         """Ask the gateway and wait for the answer. Raises GatewayUnreachable when none comes."""
         return shared_loop.run(self._ask(query, timeout_s))
 
+    @property
+    def is_connected(self) -> bool:
+        return not self.is_closed and self._core.is_connected
+
     def close(self) -> None:
         """Cancel what is open, say goodbye, and close. Calling it again does nothing."""
         with self._close_lock:

@@ -50,6 +50,12 @@ class EasyRemoteError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, and the user's own lines that led to it."""
+        from easyremote.tracebacks import render_local
+
+        return render_local(self, self.message)
+
 
 class UsageError(EasyRemoteError, ValueError):
     """EasyRemote was called wrongly; fix the call. Raised before anything is sent where that is possible."""
@@ -185,6 +191,12 @@ class RemoteError(EasyRemoteError):
 
     def __str__(self) -> str:
         return f"{self.message}\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        from easyremote.tracebacks import render
+
+        where = f", on node {self.node}" if self.node else ""
+        return render(self.remote_type or type(self).__name__, self.remote_message, self.frames, where)
 
 
 class RemoteFrame:

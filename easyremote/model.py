@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["FunctionInfo", "GatewayInfo", "GpuInfo", "NodeInfo", "Record"]
 
@@ -37,9 +37,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast("tuple[Any, ...]", value)]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
     return value
 
 
@@ -72,7 +72,7 @@ class NodeInfo(Record):
     slots: int
     running: int
     load: float
-    resources: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict[str, Any])
     gpus: tuple[GpuInfo, ...] = ()
     finished: int = 0
     failed: int = 0
@@ -81,7 +81,7 @@ class NodeInfo(Record):
     host: str = ""
     pid: int = 0
     platform: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict[str, str])
     connected_s: float = 0.0
     price: float = 0.0
 

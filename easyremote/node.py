@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -29,8 +30,8 @@ __all__ = ["ComputeNode"]
 class ComputeNode:
     """A process's offer of functions. It dials out to the gateway, so it may be behind NAT, and reconnects by itself.
 
-    `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway; made
-    from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
+    `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway;
+    made from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
     """
 
@@ -44,7 +45,7 @@ class ComputeNode:
         labels: Mapping[str, str] | None = None,
         price: float = 0.0,
     ) -> None:
-        if slots is not None and (not isinstance(slots, int) or not 1 <= slots <= 4096):
+        if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
         if node_id is not None and not (1 <= len(node_id) <= 200 and node_id.isprintable()):
             raise UsageError(f"a node's name has 1 to 200 printable characters, not {node_id[:60]!r}")
@@ -79,8 +80,8 @@ class ComputeNode:
         load_balancing: bool = True,
         isolation: str = "thread",
     ) -> Any:
-        """Offer a function: plain, generator, `async def` or async generator. Works with and without arguments as a decorator, and
-        returns the function as it is.
+        """Offer a function: plain, generator, `async def` or async generator. Works as a decorator with and without arguments,
+        and returns the function as it is.
 
         `name`: what it is called by; its own name without it. `load_balancing`: False keeps calls that name no node on the node
         that offered it first. `isolation`: "thread" runs it in this process, "process" in a worker process, where it can be
@@ -90,7 +91,7 @@ class ComputeNode:
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """
         if function is None:
-            return lambda f: self.register(f, name=name, load_balancing=load_balancing, isolation=isolation)
+            return functools.partial(self.register, name=name, load_balancing=load_balancing, isolation=isolation)
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
         if isolation not in ("thread", "process"):
@@ -162,7 +163,7 @@ class ComputeNode:
         previous: Any = None
         is_main = threading.current_thread() is threading.main_thread()
         if is_main:
-            previous = signal.signal(signal.SIGTERM, lambda *_: self._stopped.set())
+            previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             while not self._stopped.wait(3600):
                 pass
@@ -172,6 +173,9 @@ class ComputeNode:
             if is_main:
                 signal.signal(signal.SIGTERM, previous)
             self.stop()
+
+    def _on_terminate(self, number: int, frame: object) -> None:
+        self._stopped.set()
 
     def stop(self) -> None:
         """Stop what runs, tell the gateway, disconnect. Stopping again does nothing."""

@@ -26,7 +26,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Server:
-    """The process, or the part of one, that nodes and clients dial. It relays, registers and schedules; it runs no code of theirs.
+    """The process, or the part of one, that nodes and clients dial. It relays, registers and schedules, and runs no code.
 
     `port`: where it listens; 0 takes any free one. Without it: 8080 when that is free, else any. `host`: loopback by default; any
     other is refused in this version, which has no TLS yet. `token`: what peers must show; random without it. A connection file
@@ -41,7 +41,7 @@ class Server:
         token: str | None = None,
         settings: GatewaySettings | None = None,
     ) -> None:
-        if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535):
+        if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"a port is a number from 0 to 65535, not {port!r}")
         if host not in _LOOPBACK:
             raise UsageError(
@@ -106,7 +106,7 @@ class Server:
         previous: Any = None
         is_main = threading.current_thread() is threading.main_thread()
         if is_main:
-            previous = signal.signal(signal.SIGTERM, lambda *_: self._stopped.set())
+            previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             while not self._stopped.wait(3600):
                 pass
@@ -116,6 +116,9 @@ class Server:
             if is_main:
                 signal.signal(signal.SIGTERM, previous)
             self.stop()
+
+    def _on_terminate(self, number: int, frame: object) -> None:
+        self._stopped.set()
 
     def stop(self) -> None:
         """Say goodbye to all peers and close. Stopping again does nothing."""

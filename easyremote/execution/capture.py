@@ -81,7 +81,7 @@ class Stream(io.TextIOBase):
         self._fd = fd
         self.name = name
         self._write = write
-        self.buffer = open(fd, "wb", buffering=0, closefd=False)
+        self.buffer = io.FileIO(fd, "wb", closefd=False)
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):

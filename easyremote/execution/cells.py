@@ -77,7 +77,8 @@ def _make_shell() -> Any:
             pass  # `__main__` stays what it is: values of its classes go back to the notebook by value
 
     made = RemoteShell.instance()
-    made.history_manager.enabled = False
+    if made.history_manager is not None:
+        made.history_manager.enabled = False
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from easyremote.execution.context import CallInterrupted
 
@@ -15,7 +16,7 @@ class Credits:
     def __init__(self, initial: int) -> None:
         self._left = initial
         self._condition = threading.Condition()
-        self._waiters: list[Callable[[], None]] = []
+        self._waiters: list[Callable[[], Any]] = []
         self._is_cancelled = False
 
     @property
@@ -39,7 +40,7 @@ class Credits:
                 if self._left > 0 or self._is_cancelled:
                     self._use()
                     return
-                self._waiters.append(lambda: loop.call_soon_threadsafe(_settle, opened))
+                self._waiters.append(lambda loop=loop, opened=opened: loop.call_soon_threadsafe(_settle, opened))
             await opened
 
     def give(self, count: int = 1) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
-import os
 import traceback
 from types import TracebackType
 from typing import Any
 
 from easyremote.config import INLINE_BYTES, TRACEBACK_BYTES
 from easyremote.errors import EasyRemoteError, RemoteError, RemoteFrame, from_code
+from easyremote.tracebacks import is_internal
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MAX_FRAMES = 100
 
 
@@ -56,6 +56,8 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0) -> BaseException:
     if original is None:
         return remote
     original.__cause__ = remote
+    with contextlib.suppress(Exception):  # an exception class may forbid attributes
+        original._render_traceback_ = remote._render_traceback_  # type: ignore[attr-defined]
     return original
 
 
@@ -95,13 +97,9 @@ def _message(error: BaseException) -> str:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
-def _is_ours(file: str) -> bool:
-    return file.startswith(_OUR_FOLDER)
-
-
 def _skip_ours(tb: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame that isn't EasyRemote's own (or IPython's, which runs cells for it)."""
-    while tb is not None and (_is_ours(file := tb.tb_frame.f_code.co_filename) or "/IPython/core/" in file):
+    while tb is not None and is_internal(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     return tb
 
@@ -129,7 +127,7 @@ def _frames(tb: TracebackType | None) -> list[pb.ErrorInfo.Frames]:
                 line=line,
                 function=code.co_name,
                 source=source,
-                is_ours=_is_ours(code.co_filename),
+                is_ours=is_internal(code.co_filename),
             )
         )
     return frames if len(frames) <= _MAX_FRAMES else frames[: _MAX_FRAMES // 2] + frames[-_MAX_FRAMES // 2 :]

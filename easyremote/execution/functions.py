@@ -212,7 +212,6 @@ def _add_source(code: CodeType, found: dict[str, str]) -> None:
 
 def _is_filled(cell: Any) -> bool:
     try:
-        cell.cell_contents
+        return cell.cell_contents is not cell
     except ValueError:
         return False
-    return True

@@ -14,7 +14,7 @@ import grpc.aio
 from easyremote.config import BATCH_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, from_code
-from easyremote.transport.options import open_channel
+from easyremote.transport.options import END_OF_STREAM, open_channel
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SESSION = "/easyremote.v1.Gateway/Session"
@@ -100,7 +100,7 @@ class Link:
         self._heard_at = 0.0
         self._sent_at = 0.0
         self._rng = random.Random()
-        self._writes_in_flight = 0
+        self._idle = asyncio.Event()
         self._task = self._loop.create_task(self._run())
 
     async def connected(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -120,6 +120,7 @@ class Link:
 
     def flush(self) -> None:
         """Frames are in the outbox."""
+        self._idle.clear()
         self._wake.set()
 
     def feed(self, effects: list[Any]) -> None:
@@ -131,10 +132,11 @@ class Link:
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until what is in the outbox was written."""
+        if not self.is_up:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.is_up and (self.core.outbox or self._writes_in_flight):
-                    await asyncio.sleep(0.002)
+                await self._idle.wait()
 
     async def close(self) -> None:
         self._closing = True
@@ -181,7 +183,7 @@ class Link:
             await call.write([self.core.hello()])
             while True:
                 batch = await call.read()
-                if batch is grpc.aio.EOF:
+                if batch is END_OF_STREAM:
                     break
                 self._heard_at = self._loop.time()
                 self._received(batch)
@@ -230,14 +232,12 @@ class Link:
         outbox = self.core.outbox
         while True:
             if not outbox:
+                self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            batch = take_batch(outbox)
-            self._writes_in_flight = 1
             self._sent_at = self._loop.time()
-            await call.write(batch)
-            self._writes_in_flight = 0
+            await call.write(take_batch(outbox))
 
     async def _watch(self, call: Any) -> None:
         """Heartbeat of our own: HTTP/2 pings are answered by threads that know nothing of a hanging Python."""
@@ -274,6 +274,14 @@ class Link:
             self.last_error = GatewayUnreachable(
                 f"what answers at {where} is not an EasyRemote gateway ({error.code().name}: {error.details()})"
             )
+
+
+async def _raise_status(call: Any) -> None:
+    """A stream that ended before a welcome: raise why."""
+    code = await call.code()
+    if code is not grpc.StatusCode.OK:
+        initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
+        raise grpc.aio.AioRpcError(code, initial, trailing, await call.details())
 
 
 def _readable(details: str) -> str:

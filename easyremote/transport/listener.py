@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import secrets
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -17,10 +14,9 @@ from grpc_reflection.v1alpha import reflection
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, Close, Send, SendChunk
 from easyremote.errors import PortInUse
-from easyremote.runtime import this_runtime
+from easyremote.transport.invoke import Invoker
 from easyremote.transport.link import serialize_batch, take_batch
-from easyremote.transport.options import SERVER_OPTIONS
-from easyremote.wire import codec
+from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SERVICE = "easyremote.v1.Gateway"
@@ -56,6 +52,7 @@ class Listener:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
+        self._invoker = Invoker(self)
         self._chunk_queues: dict[bytes, asyncio.Queue[pb.Chunk | None]] = {}
         self._next_conn = 0
         self._server: Any = None
@@ -65,7 +62,7 @@ class Listener:
         """Bind and serve. Returns the port. Raises PortInUse."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self._token)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
-        servicer = health.aio.HealthServicer()
+        servicer: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
         for name in ("", SERVICE):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -96,6 +93,9 @@ class Listener:
         if self._server is not None:
             await self._server.stop(grace_s)
 
+    def remove_connection(self, conn: int) -> None:
+        self._connections.pop(conn, None)
+
     def perform(self, actions: list[Action]) -> None:
         """Do what the broker decided."""
         for action in actions:
@@ -119,12 +119,12 @@ class Listener:
                 self._transfer, request_deserializer=pb.Chunk.FromString, response_serializer=pb.Chunk.SerializeToString
             ),
             "Invoke": grpc.unary_unary_rpc_method_handler(
-                self._invoke,
+                self._invoker.one,
                 request_deserializer=pb.InvokeRequest.FromString,
                 response_serializer=pb.InvokeReply.SerializeToString,
             ),
             "InvokeStream": grpc.unary_stream_rpc_method_handler(
-                self._invoke_stream,
+                self._invoker.stream,
                 request_deserializer=pb.InvokeRequest.FromString,
                 response_serializer=pb.InvokeReply.SerializeToString,
             ),
@@ -137,7 +137,8 @@ class Listener:
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 
-    def _new_conn(self, connection: Any) -> int:
+    def add_connection(self, connection: Any) -> int:
+        """Anything with `put(frame)` and `close()` can stand for a peer."""
         self._next_conn += 1
         self._connections[self._next_conn] = connection
         return self._next_conn
@@ -147,10 +148,10 @@ class Listener:
             first = await asyncio.wait_for(context.read(), _HELLO_TIMEOUT_S)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
-        if first is grpc.aio.EOF or not first.frames or first.frames[0].WhichOneof("body") != "hello":
+        if first is END_OF_STREAM or not first.frames or first.frames[0].WhichOneof("body") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame of a session is Hello")
         connection = _Connection()
-        conn = self._new_conn(connection)
+        conn = self.add_connection(connection)
         self.perform(self.broker.connected(conn, first.frames[0].hello, self._loop.time()))
         reader = self._loop.create_task(self._read(conn, connection, context))
         try:
@@ -163,7 +164,7 @@ class Listener:
     async def _read(self, conn: int, connection: _Connection, context: Any) -> None:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
-            while (batch := await context.read()) is not grpc.aio.EOF:
+            while (batch := await context.read()) is not END_OF_STREAM:
                 self.perform(self.broker.received(conn, batch.frames, self._loop.time()))
         finally:
             connection.close()
@@ -202,7 +203,7 @@ class Listener:
 
     async def _read_chunks(self, session_id: bytes, queue: asyncio.Queue[pb.Chunk | None], context: Any) -> None:
         try:
-            while (chunk := await context.read()) is not grpc.aio.EOF:
+            while (chunk := await context.read()) is not END_OF_STREAM:
                 target = self.broker.chunk(session_id, chunk)
                 if target is not None:
                     self._queue_chunk(target, chunk)
@@ -217,84 +218,6 @@ class Listener:
             _end(queue)  # its peer attaches anew and asks again
         else:
             queue.put_nowait(chunk)
-
-    # ---- programs that aren't Python -----------------------------------------------------------------------------
-
-    async def _invoke(self, request: pb.InvokeRequest, context: Any) -> pb.InvokeReply:
-        items = [reply async for reply in self._replies(request, context)]
-        if len(items) == 1:
-            return items[0]
-        return pb.InvokeReply(json=json.dumps([json.loads(item.json) for item in items]))
-
-    async def _invoke_stream(self, request: pb.InvokeRequest, context: Any) -> None:
-        async for reply in self._replies(request, context):
-            await context.write(reply)
-
-    async def _replies(self, request: pb.InvokeRequest, context: Any) -> Any:
-        guest = _Guest()
-        conn = self._new_conn(guest)
-        hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_CLIENT, session_id=secrets.token_bytes(16))
-        hello.runtime.CopyFrom(this_runtime())
-        receive: Callable[[pb.Frame], None] = lambda frame: self.perform(  # noqa: E731 - one line, used twice
-            self.broker.received(conn, [frame], self._loop.time())
-        )
-        self.perform(self.broker.connected(conn, hello, self._loop.time()))
-        try:
-            submit = _invocation(request)
-            receive(pb.Frame(submit=submit))
-            sent_items = False
-            async for event in guest.events(
-                lambda event: receive(_ack(event)), lambda: receive(pb.Frame(heartbeat=pb.Heartbeat()))
-            ):
-                if isinstance(event, pb.ErrorInfo):
-                    await context.abort(
-                        _status(event.code), f"{event.type}: {event.message}" if event.type else event.message
-                    )
-                payload = event.item if event.WhichOneof("body") == "item" else event.result
-                sent_items = sent_items or event.WhichOneof("body") == "item"
-                if event.WhichOneof("body") == "item" or not sent_items:
-                    yield await _reply(payload, context)
-        finally:
-            receive(pb.Frame(goodbye=pb.Goodbye()))
-            self._connections.pop(conn, None)
-
-
-class _Guest:
-    """Stands for the connection of a program that uses Invoke."""
-
-    def __init__(self) -> None:
-        self._frames: asyncio.Queue[pb.Frame | None] = asyncio.Queue()
-
-    def put(self, frame: pb.Frame) -> None:
-        self._frames.put_nowait(frame)
-
-    def close(self) -> None:
-        self._frames.put_nowait(None)
-
-    async def events(self, acknowledge: Callable[[pb.Event], None], heartbeat: Callable[[], None]) -> Any:
-        while True:
-            try:
-                frame = await asyncio.wait_for(self._frames.get(), 1.0)
-            except TimeoutError:
-                heartbeat()
-                continue
-            if frame is None or frame.WhichOneof("body") == "goodbye":
-                yield pb.ErrorInfo(code="unavailable", message="the gateway is stopping")
-                return
-            if frame.WhichOneof("body") == "verdict":
-                yield frame.verdict.error
-                return
-            if frame.WhichOneof("body") != "event":
-                continue
-            body = frame.event.WhichOneof("body")
-            if body == "error":
-                yield frame.event.error
-                return
-            if body in ("item", "result"):
-                yield frame.event
-            acknowledge(frame.event)
-            if body == "result":
-                return
 
 
 class _Doorkeeper(grpc.aio.ServerInterceptor):
@@ -324,45 +247,3 @@ def _end(queue: asyncio.Queue[pb.Chunk | None]) -> None:
     while queue.full():
         queue.get_nowait()
     queue.put_nowait(None)
-
-
-def _ack(event: pb.Event) -> pb.Frame:
-    ended = event.WhichOneof("body") in ("result", "error")
-    item = pb.Acknowledged(call_id=event.call_id, attempt=event.attempt, seq=event.seq, ended=ended)
-    return pb.Frame(ack=pb.Ack(calls=[item]))
-
-
-def _invocation(request: pb.InvokeRequest) -> pb.Submit:
-    kind = request.WhichOneof("arguments")
-    payload = pb.Payload(content_type=codec.JSON, data=request.json.encode() if kind == "json" else b"[]")
-    if kind == "raw":
-        payload = pb.Payload(content_type=codec.RAW, data=request.raw)
-    options = pb.Options(accept=codec.JSON, timeout_s=request.timeout_s, node_id=request.node_id)
-    return pb.Submit(call_id=secrets.token_bytes(16), function=request.function, arguments=payload, options=options)
-
-
-async def _reply(payload: pb.Payload, context: Any) -> pb.InvokeReply:
-    if payload.HasField("blob"):
-        await context.abort(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"the value has {sum(payload.blob.part_bytes):,} bytes, more than Invoke carries; stream it in pieces",
-        )
-    if payload.content_type == codec.RAW:
-        return pb.InvokeReply(raw=payload.data)
-    return pb.InvokeReply(json=payload.data.decode() or "null")
-
-
-_STATUS = {
-    "function_not_found": grpc.StatusCode.NOT_FOUND,
-    "bad_arguments": grpc.StatusCode.INVALID_ARGUMENT,
-    "usage": grpc.StatusCode.INVALID_ARGUMENT,
-    "deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
-    "cancelled": grpc.StatusCode.CANCELLED,
-    "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "auth": grpc.StatusCode.PERMISSION_DENIED,
-    "remote": grpc.StatusCode.ABORTED,
-}
-
-
-def _status(code: str) -> grpc.StatusCode:
-    return _STATUS.get(code, grpc.StatusCode.UNAVAILABLE)

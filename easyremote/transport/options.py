@@ -11,6 +11,8 @@ import grpc.aio
 
 from easyremote.discovery import Endpoint
 
+END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
+
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 _BOTH = [

@@ -19,7 +19,7 @@ from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import PayloadError
 from easyremote.transport.link import TRANSFER
-from easyremote.transport.options import open_channel
+from easyremote.transport.options import END_OF_STREAM, open_channel
 from easyremote.wire.codec import Encoded
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -295,7 +295,7 @@ class Transfers:
             )
             self._stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
             try:
-                while (chunk := await self._stream.read()) is not grpc.aio.EOF:
+                while (chunk := await self._stream.read()) is not END_OF_STREAM:
                     if not chunk.transfer_id:
                         self._ready.set()
                     elif (incoming := self._incoming.get(chunk.transfer_id)) is not None:

@@ -1,0 +1,167 @@
+"""`LocalCluster`: a gateway and nodes as processes of their own on this machine, for notebooks and for trying things out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from easyremote import lifetime
+from easyremote.client import Client
+from easyremote.errors import EasyRemoteError, UsageError, from_code
+
+__all__ = ["LocalCluster"]
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 6.0
+
+
+class LocalCluster:
+    """A gateway and `nodes` node processes, which end with this process, however it ends.
+
+    `slots`: calls that each node runs at once. `port`: the gateway's; any free one by default. Node processes are named
+    node-1, node-2, ….
+
+    Raises UsageError for a number of nodes that can't be, EasyRemoteError with the process's own reason when one doesn't start.
+    """
+
+    def __init__(self, nodes: int = 1, *, slots: int | None = None, port: int = 0) -> None:
+        if not 0 <= nodes <= 64:
+            raise UsageError(f"a local cluster has 0 to 64 nodes, not {nodes}")
+        self._folder = Path(tempfile.mkdtemp(prefix="easyremote-cluster-"))
+        self._children: list[_Child] = []
+        self._names: list[str] = []
+        self.address = ""
+        self._token = ""
+        lifetime.opened(self, self.stop)
+        try:
+            gateway = self._spawn("gateway", "gateway")
+            waiting = [self._spawn("node", f"node-{index + 1}") for index in range(nodes)]  # they start up side by side
+            ready = gateway.talk({"port": port, "token": None})
+            self.address, self._token = ready["address"], ready["token"]
+            for child in waiting:
+                child.tell({"address": self.address, "token": self._token, "node_id": child.name, "slots": slots})
+            for child in waiting:
+                self._names.append(child.listen()["node_id"])
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        """Names of the node processes."""
+        return tuple(self._names)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids, the gateway's first."""
+        return tuple(child.process.pid for child in self._children)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the gateway's process lives."""
+        return bool(self._children) and self._children[0].process.poll() is None
+
+    def client(self) -> Client:
+        """A new client of this cluster."""
+        return Client(self.address, token=self._token)
+
+    def stop(self) -> None:
+        """End all processes, nodes first, and wait for their end. Stopping again does nothing."""
+        lifetime.closed(self)
+        children, self._children = self._children, []
+        for child in reversed(children):
+            child.close()
+        until = time.monotonic() + _STOP_TIMEOUT_S
+        for child in children:
+            child.wait(until)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"{self.address} with {', '.join(self._names) or 'no nodes'}" if self.is_running else "stopped"
+        return f"<LocalCluster {state}>"
+
+    def _spawn(self, role: str, name: str) -> _Child:
+        child = _Child(role, name, self._folder / f"{name}.log")
+        self._children.append(child)
+        return child
+
+
+class _Child:
+    """A process that is told what to do on its standard input, and ends when that closes."""
+
+    def __init__(self, role: str, name: str, log: Path) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as log_file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "easyremote.cli.child", role],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                start_new_session=True,  # a kernel interrupt goes to the kernel's whole process group
+            )
+
+    def talk(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.tell(message)
+        return self.listen()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died; `listen` says why
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def listen(self) -> dict[str, Any]:
+        """Its answer. Raises what it says went wrong."""
+        assert self.process.stdout is not None
+        line = b""
+        until = time.monotonic() + _START_TIMEOUT_S
+        while not line.endswith(b"\n"):
+            if not select.select([self.process.stdout], [], [], max(until - time.monotonic(), 0))[0]:
+                raise EasyRemoteError(
+                    f"the {self.name} process didn't start within {_START_TIMEOUT_S:g} s{self._last_words()}"
+                )
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
+                raise EasyRemoteError(f"the {self.name} process ended at once{self._last_words()}")
+            line += piece
+        answer = json.loads(line)
+        if "error" in answer:
+            raise from_code(answer.get("code", "error"), answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """Tell it to end."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def wait(self, until: float) -> None:
+        try:
+            self.process.wait(max(until - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _last_words(self) -> str:
+        text = self._log.read_text(errors="replace").strip()
+        return f":\n{text[-2000:]}" if text else ""

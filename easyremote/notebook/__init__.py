@@ -1,0 +1,23 @@
+"""EasyRemote in a notebook: `%easyremote`, `%%remote`, and what they show. A face only; every magic has a plain function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from easyremote.notebook.magics import EasyRemoteMagics
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext easyremote`. Loading again replaces the magics and keeps what runs."""
+    unload_ipython_extension(ipython)
+    ipython.register_magics(EasyRemoteMagics)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """`%unload_ext easyremote`. What runs goes on; `%easyremote stop` ends it."""
+    for instance in [item for item in ipython.configurables if isinstance(item, EasyRemoteMagics)]:
+        ipython.configurables.remove(instance)
+    for kind in ("line", "cell"):
+        for name in ("easyremote", "er", "remote"):
+            ipython.magics_manager.magics[kind].pop(name, None)
+    ipython.magics_manager.registry.pop("EasyRemoteMagics", None)

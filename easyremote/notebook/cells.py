@@ -1,0 +1,75 @@
+"""Runs the body of a `%%remote` cell on a node."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from easyremote.calls import Call
+from easyremote.client import Client
+from easyremote.errors import UsageError
+from easyremote.notebook.display import NotebookPresenter, RemoteValue
+from easyremote.presenting import Presenter
+from easyremote.runtime import python_minor, this_runtime
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+def submit_cell(
+    client: Client,
+    source: str,
+    *,
+    node: str,
+    session_id: str,
+    cell_number: int = 0,
+    send: Mapping[str, Any] | None = None,
+    bring_back: list[str] | None = None,
+    name: str = "",
+    timeout: float | None = None,
+    presenter: Callable[[], Presenter] = NotebookPresenter,
+) -> Call[dict[str, Any]]:
+    """Run `source` in the namespace of `session_id` on `node`. The call's result is what `take_outcome` takes."""
+    file = f"<cell {cell_number}>"
+    # The magic's own line was the first of the cell: with a line in its place, line numbers there are those here.
+    text = source if source.lstrip().startswith("%%") else f"# %%remote\n{source}"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    spec = pb.FunctionSpec(
+        name=name or f"cell {cell_number}", version=hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    )
+    code = pb.Code(kind=pb.Code.KIND_CELL, spec=spec, python=python_minor(), cloudpickle=this_runtime().cloudpickle)
+    names = dict(send or {})
+    for key, value in names.items():
+        codec.encode(value, key)  # an error here names the variable
+    payload = codec.encode((text, file, names, bring_back or []), "the cell")
+    options: dict[str, Any] = {"node": node, "label": spec.name, "retries": 0}
+    if timeout is not None:
+        options["timeout"] = timeout
+    arguments = codec.encode_arguments((), {})
+    return client.with_options(**options).start_call(spec.name, (code, payload), arguments, session_id, presenter)
+
+
+def take_outcome(outcome: dict[str, Any], namespace: dict[str, Any]) -> Any:
+    """Put what was brought back into the namespace; the value of the cell's last expression, or how it looks, or None."""
+    namespace.update(outcome["names"])
+    if "value" in outcome:
+        return outcome["value"]
+    return RemoteValue(outcome["bundle"]) if "bundle" in outcome else None
+
+
+def names_from(text: str | None) -> list[str]:
+    """ "a, b" as a list of names. Raises UsageError for what isn't one."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if not name.isidentifier():
+            raise UsageError(f"'{name}' is no variable's name; write -i a,b without spaces")
+    return names
+
+
+def values_of(names: list[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's values of these names. Raises UsageError for one that it doesn't have."""
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} can't be sent (-i): this notebook has no such variable")
+    return {name: namespace[name] for name in names}

@@ -1,0 +1,96 @@
+"""What a notebook is connected to. The magics call these functions, and so may anyone."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from easyremote.client import Client, RemoteNode
+from easyremote.cluster import LocalCluster
+from easyremote.errors import NoNodeAvailable, UsageError
+from easyremote.model import NodeInfo
+from easyremote.notebook.display import NotebookPresenter
+
+
+@dataclass
+class Workspace:
+    """The connection of this kernel. There is one, `workspace`; it survives a reload of the extension."""
+
+    client: Client | None = None
+    cluster: LocalCluster | None = None
+    session_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    session_node: str = ""  # where %%remote cells without -n run
+    bound: dict[str, Any] = field(default_factory=dict)  # names that were put into the notebook
+
+    def start(self, nodes: int = 1, slots: int | None = None, port: int = 0) -> bool:
+        """A gateway and nodes as processes on this machine, and a client of them. False when they run already."""
+        if self.cluster is not None and self.cluster.is_running:
+            return False
+        if self.is_connected:
+            raise UsageError(f"this notebook is connected to {self.address}; `%easyremote stop` first disconnects it")
+        self.stop()
+        self.cluster = LocalCluster(nodes, slots=slots, port=port)
+        self._use(self.cluster.client())
+        return True
+
+    def connect(self, address: str | None = None, token: str | None = None) -> None:
+        """Use a gateway that exists."""
+        client = Client(address, token=token)
+        self.stop()
+        self._use(client)
+
+    def stop(self) -> bool:
+        """Disconnect, and end what `start` started. False when there was nothing."""
+        client, cluster = self.client, self.cluster
+        self.client = self.cluster = None
+        self.session_node = ""
+        if client is not None:
+            client.close()
+        if cluster is not None:
+            cluster.stop()
+        return client is not None
+
+    def require_client(self) -> Client:
+        """The client. Raises UsageError that says how to get one."""
+        if self.client is None:
+            raise UsageError("not connected yet: run `%easyremote start`, or `%easyremote connect ADDRESS`")
+        return self.client
+
+    @property
+    def is_connected(self) -> bool:
+        return self.client is not None
+
+    @property
+    def address(self) -> str:
+        return self.client.address if self.client is not None else ""
+
+    def node_handle(self) -> RemoteNode | None:
+        """A handle of all nodes that are there, or None."""
+        client = self.require_client()
+        nodes = tuple(node.node_id for node in client.list_nodes())
+        return RemoteNode(client, nodes) if nodes else None
+
+    def choose_node(self, wanted: str = "") -> str:
+        """The node for a cell: the wanted one, else the one that holds this notebook's session, else the least busy."""
+        client = self.require_client()
+        if wanted:
+            return client.get_node_status(wanted).node_id
+        nodes = {node.node_id: node for node in client.list_nodes() if node.status == "connected"}
+        if not nodes:
+            raise NoNodeAvailable(
+                f"no node is connected to {self.address}; start one with `easyremote join {self.address}` in a terminal there"
+            )
+        if self.session_node not in nodes:
+            self.session_node = min(nodes.values(), key=_busyness).node_id
+        return self.session_node
+
+    def _use(self, client: Client) -> None:
+        self.client = client.with_presenter(NotebookPresenter)
+
+
+def _busyness(node: NodeInfo) -> tuple[float, str]:
+    return node.load, node.node_id
+
+
+workspace = Workspace()
