@@ -49,6 +49,10 @@ def _make_shell() -> Any:
     class RemoteHook(DisplayHook):
         last: Any = None
         has_last = False
+        source = ""
+
+        def quiet(self) -> bool:
+            return self.semicolon_at_end_of_expression(self.source)  # a `;` says: show nothing
 
         def __call__(self, result: Any = None) -> None:
             self.check_for_underscore()
@@ -105,7 +109,7 @@ def _run_with_ipython(cell: CellRun) -> dict[str, Any]:
     ipython = shell()
     ipython.user_ns.update(cell.send)
     hook = ipython.displayhook
-    hook.last, hook.has_last = None, False
+    hook.last, hook.has_last, hook.source = None, False, cell.source
     compiler = ipython.compile
     original = compiler.get_code_name
     compiler.get_code_name = lambda *_: cell.file

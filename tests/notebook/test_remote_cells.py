@@ -80,7 +80,7 @@ def test_variables_are_sent_and_brought_back(shared_kernel: Kernel) -> None:
         "import numpy as np\na = np.arange(300_000)\nb = {'k': 1}\nclass Point:\n    def __init__(self, x): self.x = x\np = Point(3)"
     )
     shared_kernel.ok("%%remote -i a,b,p -o total,q\ntotal = int(a.sum()) + b['k']\nq = Point2 = type(p)(p.x + 1)")
-    assert shared_kernel.ok("total == a.sum() + 1, q.x, isinstance(q, Point)").result == "(True, 4, True)"
+    assert shared_kernel.ok("bool(total == a.sum() + 1), q.x, isinstance(q, Point)").result == "(True, 4, True)"
     assert "no such variable" in shared_kernel.run("%%remote -i nothing_here\n1").traceback
     assert "doesn't define it" in shared_kernel.run("%%remote -o nothing_there\n1").traceback
     unpicklable = shared_kernel.run(
