@@ -103,6 +103,11 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             return "succeeded" if isinstance(self._outcome, _Arrived) else "failed"
         return "running" if self.node else "queued"
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it yields items one by one, which is known once it runs."""
+        return self._is_stream or self._kind in _STREAMS
+
     def __repr__(self) -> str:
         where = f" on {self.node}" if self.node else ""
         return f"<Call {self.function}: {self.state}{where}>"

@@ -17,7 +17,7 @@ from easyremote import discovery
 from easyremote.calls import Call
 from easyremote.connection import Connection
 from easyremote.core.strategies import known_strategies
-from easyremote.errors import FunctionNotFound, NodeGone, UsageError
+from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
@@ -336,6 +336,11 @@ class Client:
         answer = self._connection.query(pb.Query(describe_function=name))
         if answer.functions:
             return answer.functions[0].spec
+        if not self.list_nodes():
+            raise NoNodeAvailable(
+                f"'{name}' can't run: no node is connected to the gateway {self.address}; start one with "
+                f"'easyremote join {self.address}', or `%easyremote start` in a notebook"
+            )
         close = list(answer.close_names)
         hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
         raise FunctionNotFound(f"no function '{name}' at the gateway {self.address}{hint}", close)
@@ -349,7 +354,7 @@ class RemoteNode:
         self.node_ids = node_ids
 
     @overload
-    def register(self, function: F) -> F: ...
+    def register(self, function: F, *, name: str | None = None, load_balancing: bool = True) -> F: ...
     @overload
     def register(self, *, name: str | None = None, load_balancing: bool = True) -> Callable[[F], F]: ...
     def register(self, function: Any = None, *, name: str | None = None, load_balancing: bool = True) -> Any:

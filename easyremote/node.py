@@ -67,7 +67,9 @@ class ComputeNode:
     # ---- what it offers ------------------------------------------------------------------------------------------
 
     @overload
-    def register(self, function: F) -> F: ...
+    def register(
+        self, function: F, *, name: str | None = None, load_balancing: bool = True, isolation: str = "thread"
+    ) -> F: ...
     @overload
     def register(
         self, *, name: str | None = None, load_balancing: bool = True, isolation: str = "thread"
@@ -195,6 +197,11 @@ class ComputeNode:
     def node_id(self) -> str:
         """Its name."""
         return self._state.node_id
+
+    @property
+    def slots(self) -> int:
+        """Calls that it runs at once."""
+        return self._state.slots
 
     @property
     def is_serving(self) -> bool:
