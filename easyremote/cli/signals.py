@@ -59,7 +59,7 @@ class StopSignals:
             self._was_told |= any(number in self._watched for number in self._receiver.recv(256))
         return self._was_told
 
-    def wait(self, meanwhile: Callable[[], None], every_s: float = 0.5) -> None:
+    def wait(self, meanwhile: Callable[[], None] = lambda: None, every_s: float = 0.5) -> None:
         """Until a signal comes, with a call of `meanwhile` now and then."""
         while not self.was_told(every_s):
             meanwhile()

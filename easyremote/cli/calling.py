@@ -1,0 +1,124 @@
+"""`easyremote call`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from easyremote.cli import exits
+from easyremote.cli.values import read_arguments, to_json
+from easyremote.client import Client
+from easyremote.errors import RemoteError
+from easyremote.presenting import progress_line
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+def run(
+    name: str, texts: Iterable[str], gateway: str | None, node: str | None, timeout_s: float | None, as_json: bool
+) -> None:
+    """Call the function and print what comes."""
+    args, kwargs = read_arguments(texts)
+    screen = Screen(as_json)
+    signal.signal(signal.SIGTERM, _terminate)
+    with Client(gateway) as client:
+        client = client.with_options(node=node, timeout=timeout_s).with_presenter(lambda: screen)
+        call = client.submit(name, *args, **kwargs)
+        try:
+            for value in call:
+                screen.value(value, call.is_stream)
+        except KeyboardInterrupt:
+            call.cancel("interrupted")
+            screen.close()
+            where = f" on node '{call.node}'" if call.node else ""
+            exits.tell(f"interrupted: '{name}'{where} was told to stop")
+            raise
+        except Exception as error:
+            screen.close()
+            remote = error if isinstance(error, RemoteError) else error.__cause__
+            if isinstance(remote, RemoteError):
+                _tell_remote(name, remote)
+            raise
+        screen.close()
+
+
+def _terminate(number: int, _frame: Any) -> None:
+    """Leave the `with` block of the client, which cancels the call."""
+    raise SystemExit(128 + number)
+
+
+def _tell_remote(name: str, error: RemoteError) -> None:
+    exits.tell(error.remote_traceback.rstrip())
+    where = f" on node '{error.node}'" if error.node else ""
+    exits.fail(f"'{name}' raised {error.remote_type.rpartition('.')[2]}{where}", exits.REMOTE)
+
+
+class Screen:
+    """Where a call's values and its output go. With JSON, standard output is for the values alone."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._is_terminal = sys.stdout.isatty()
+        self._shows_progress = sys.stderr.isatty()
+        self._has_progress = False  # the last line of the terminal is a progress bar
+        self._at_line_start = True
+        for stream in (sys.stdout, sys.stderr):  # a character that the terminal has no code for mustn't end the call
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+    # ---- values --------------------------------------------------------------------------------------------------
+
+    def value(self, value: Any, is_item: bool) -> None:
+        self._clear_progress()
+        if self._as_json:
+            print(to_json(value), flush=True)
+            return
+        if not self._at_line_start:
+            print()
+            self._at_line_start = True
+        if value is None and not is_item:
+            return  # a function that returns nothing
+        if isinstance(value, str):
+            print(value, flush=True)
+        elif self._is_terminal:
+            from rich.console import Console
+            from rich.pretty import Pretty
+
+            Console().print(Pretty(value, max_length=1000, max_string=10_000))
+        else:
+            print(repr(value), flush=True)
+
+    # ---- output, as a Presenter ----------------------------------------------------------------------------------
+
+    def output(self, is_stderr: bool, text: str) -> None:
+        self._clear_progress()
+        is_stderr = is_stderr or self._as_json
+        stream = sys.stderr if is_stderr else sys.stdout
+        stream.write(text)
+        stream.flush()
+        if text and not is_stderr:
+            self._at_line_start = text.endswith("\n")
+
+    def display(self, display: pb.Display, bundle: dict[str, Any]) -> None:
+        text = bundle.get("data", {}).get("text/plain")
+        if text and not display.clear:
+            self.output(False, f"{text}\n")
+
+    def progress(self, progress: pb.Progress) -> None:
+        if self._shows_progress:
+            self._clear_progress()
+            sys.stderr.write(progress_line(progress))
+            sys.stderr.flush()
+            self._has_progress = True
+
+    def close(self) -> None:
+        """The call has ended; the last progress stays."""
+        if self._has_progress:
+            self._has_progress = False
+            exits.tell("")
+
+    def _clear_progress(self) -> None:
+        if self._has_progress:
+            self._has_progress = False
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,54 @@
+"""`easyremote gateway`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from easyremote._version import __version__
+from easyremote.cli.exits import tell
+from easyremote.cli.signals import StopSignals
+from easyremote.discovery import TOKEN_VARIABLE
+from easyremote.server import Server
+
+
+def run(port: int | None, host: str, as_json: bool, show_token: bool) -> None:
+    """A gateway, until a signal ends it."""
+    with StopSignals() as signals:
+        server = Server(port, host, token=os.environ.get(TOKEN_VARIABLE) or None).start_background()
+        try:
+            signals.ready()
+            print(_as_json(server, show_token) if as_json else _as_text(server, show_token), flush=True)
+            signals.wait()
+        finally:
+            server.stop()
+    if not as_json:
+        tell("The gateway has stopped.")
+
+
+def _as_json(server: Server, show_token: bool) -> str:
+    facts = {"address": server.address, "port": server.port, "pid": os.getpid(), "version": __version__}
+    return json.dumps(facts | {"token": server.token} if show_token else facts)
+
+
+def _as_text(server: Server, show_token: bool) -> str:
+    address = server.address
+    token = f"\n  Token          {server.token}" if show_token else ""
+    if os.environ.get(TOKEN_VARIABLE):
+        who = f"Nodes and clients elsewhere need the same {TOKEN_VARIABLE} as this gateway was started with."
+    else:
+        who = (
+            f"Programs of this user on this machine find the token by themselves; others need it in {TOKEN_VARIABLE}\n"
+            "(--show-token prints it)."
+        )
+    return f"""\
+EasyRemote gateway {__version__} at {address}
+
+  Add a node     easyremote join {address}
+  Look           easyremote status --gateway {address}
+  Call           easyremote call NAME ARGS... --gateway {address}
+  From Python    easyremote.Client("{address}").call("name", ...)
+  From afar      ssh -L {server.port}:localhost:{server.port} THIS_MACHINE, then the same there{token}
+
+{who}
+Ctrl-C stops the gateway."""

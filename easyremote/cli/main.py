@@ -1,0 +1,228 @@
+"""The `easyremote` command. What a command does is imported when it runs, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from easyremote._version import __version__
+from easyremote.cli.exits import reported
+
+# Lines of the help are broken here, for terminals of 80 columns: the help keeps them as they are.
+_ABOUT = """\
+Run Python functions on other machines.
+
+A [bold]gateway[/] is what everyone dials; [bold]nodes[/] join it and offer functions; clients call them:
+
+  easyremote gateway                 on a machine that everyone can reach
+  easyremote node recipes:train      where the GPU is; recipes.py has train()
+  easyremote call train epochs=3     from anywhere
+
+Without --gateway it is the one that EASYREMOTE_ADDRESS names, else the newest
+that you run on this machine. Its token is EASYREMOTE_TOKEN; the token of a
+gateway that you run on this machine is found without it."""
+
+_EPILOG = """\
+[dim]Exit codes[/]
+0    done
+1    the remote function raised
+2    used wrongly
+3    no gateway, no node, or no answer in time
+4    refused by the gateway
+130  interrupted"""
+
+app = typer.Typer(
+    name="easyremote",
+    help=_ABOUT,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="easyremote")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"easyremote {__version__} (Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+Gateway = Annotated[
+    str | None, typer.Option("--gateway", "-g", metavar="ADDRESS", help="host:port of the gateway.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Name = Annotated[
+    str | None, typer.Option("--name", "-n", metavar="NAME", help="The node's name; made from the host's without it.")
+]
+Slots = Annotated[
+    int | None, typer.Option("--slots", metavar="N", help="Calls at once; as many as there are CPUs without it.")
+]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A fact about the node; may be repeated.")
+]
+Price = Annotated[
+    float, typer.Option("--price", metavar="P", min=0.0, help="What one second of one call costs.", show_default=False)
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0.0,
+        help="How long to wait for a gateway that isn't there yet.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def gateway(
+    port: Annotated[
+        int | None,
+        typer.Option("--port", "-p", metavar="N", min=0, max=65535, help="8080, or any free one; 0: any free one."),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The interface to listen on.")] = "127.0.0.1",
+    show_token: Annotated[bool, typer.Option("--show-token", help="Print the token too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a gateway and keep it running.
+
+    The token is random, or what EASYREMOTE_TOKEN says (at least 16 characters).
+
+    [dim]Examples[/]
+      easyremote gateway
+      easyremote gateway --port 9000
+    """
+    with reported():
+        from easyremote.cli.gateway import run
+
+        run(port, host, as_json, show_token)
+
+
+@app.command()
+def join(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="host:port of the gateway.", show_default=False)],
+    name: Name = None,
+    slots: Slots = None,
+    label: Labels = None,
+    price: Price = 0.0,
+    wait: Wait = 0.0,
+) -> None:
+    """Make this machine a node, for functions and notebook cells that clients ship to it.
+
+    It dials out, so it may be behind NAT or a firewall, and it reconnects by itself.
+
+    [dim]Examples[/]
+      easyremote join 127.0.0.1:8080
+      easyremote join 127.0.0.1:8080 --name gpu-1 --slots 2 --label gpu=h100 --wait 60
+    """
+    with reported():
+        from easyremote.cli.serving import NodeOptions, run
+        from easyremote.cli.values import read_labels
+
+        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait))
+
+
+@app.command()
+def node(
+    functions: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:FUNCTION", help="What to offer; …=NAME to call it NAME.", show_default=False),
+    ],
+    gateway: Gateway = None,
+    name: Name = None,
+    slots: Slots = None,
+    label: Labels = None,
+    price: Price = 0.0,
+    wait: Wait = 0.0,
+) -> None:
+    """Make this machine a node that offers functions from Python modules.
+
+    Modules are looked for in the current folder first. Clients may ship functions
+    and notebook cells of their own to it as well.
+
+    [dim]Examples[/]
+      easyremote node recipes:train recipes:evaluate
+      easyremote node recipes:train=train_model --gateway 127.0.0.1:8080 --slots 1
+    """
+    with reported():
+        from easyremote.cli.serving import NodeOptions, load_functions, run
+        from easyremote.cli.values import read_labels
+
+        options = NodeOptions(name, slots, read_labels(label or ()), price, wait)
+        run(gateway, load_functions(functions), options)
+
+
+class _NumbersAreArguments(TyperCommand):
+    """`-2` is a number, not an option. JSON and Python both ignore the space that hides it from the parser."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f" {arg}" if arg[:1] == "-" and arg[1:2].isdigit() else arg for arg in args])
+
+
+@app.command(cls=_NumbersAreArguments)
+def call(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The function's name.", show_default=False)],
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGS", help="JSON, else a string; key=value for a keyword argument.", show_default=False
+        ),
+    ] = None,
+    gateway: Gateway = None,
+    node: Annotated[str | None, typer.Option("--node", metavar="NAME", help="Run it on this node.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up, and stop it, after so long.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Call a function and print its result.
+
+    What it prints appears live, and a generator's items as they come. With --json
+    each value is one line of JSON, and what it prints goes to standard error.
+
+    Arguments are JSON where they can be: 3, true, null, '\\[1, 2]', '{"a": 1}'.
+    Anything else is a string, and so is '"3"'. Ctrl-C stops the function.
+
+    [dim]Examples[/]
+      easyremote call add 1 2
+      easyremote call train recipe.yaml epochs=3 --node gpu-1 --json
+    """
+    with reported():
+        from easyremote.cli.calling import run
+
+        run(name, args or (), gateway, node, timeout, as_json)
+
+
+@app.command()
+def status(gateway: Gateway = None, as_json: Json = False) -> None:
+    """Show a gateway, its nodes and the functions that can be called.
+
+    What is measured on a node is at most some seconds old.
+
+    [dim]Examples[/]
+      easyremote status
+      easyremote status --gateway 127.0.0.1:8080 --json
+    """
+    with reported():
+        from easyremote.cli.status import run
+
+        run(gateway, as_json)

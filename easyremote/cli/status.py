@@ -1,0 +1,125 @@
+"""`easyremote status`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from easyremote.client import Client
+from easyremote.model import FunctionInfo, GatewayInfo, NodeInfo
+
+_WIDTH_OF_PIPES = 120
+
+
+def run(gateway: str | None, as_json: bool) -> None:
+    """Print what the gateway knows."""
+    with Client(gateway) as client:
+        about, nodes, functions = client.gateway_info(), client.list_nodes(), client.list_functions()
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "gateway": about.to_dict(),
+                    "nodes": [node.to_dict() for node in nodes],
+                    "functions": [function.to_dict() for function in functions],
+                },
+                ensure_ascii=False,
+            )
+        )
+        return
+    console = Console(highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH_OF_PIPES)
+    console.print(view(about, nodes, functions))
+
+
+def view(about: GatewayInfo, nodes: Sequence[NodeInfo], functions: Sequence[FunctionInfo]) -> RenderableType:
+    """What a person sees."""
+    parts: list[RenderableType] = [_head(about)]
+    if nodes:
+        parts.append(_nodes_table(nodes))
+    else:
+        parts.append(Text(f"\nNo node is connected. Add one with: easyremote join {about.address}"))
+    if functions:
+        parts.append(_functions_table(functions))
+    elif nodes:
+        parts.append(Text("\nNo function is registered; clients can still ship their own."))
+    return Group(*parts)
+
+
+def _head(about: GatewayInfo) -> Text:
+    others = about.clients - 1  # this command is a client too
+    head = Text("Gateway ").append(about.address, "bold")
+    return head.append(
+        f"  version {about.version}, up {span(about.uptime_s)}, {about.running} running, {about.queued} queued, "
+        f"{others} other client{'' if others == 1 else 's'}"
+    )
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
+    table = _table(f"\nNodes ({len(nodes)})")
+    table.add_column("Name", overflow="fold", style="cyan")
+    table.add_column("Status", no_wrap=True)
+    for name in ("Running", "CPU", "Memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("GPUs", overflow="fold")
+    table.add_column("Functions", justify="right")
+    table.add_column("Host", overflow="fold")
+    table.add_column("Python", no_wrap=True)
+    for node in nodes:
+        measured = node.resources
+        table.add_row(
+            node.node_id,
+            Text(node.status, "green" if node.status == "connected" else "yellow"),
+            f"{node.running} of {node.slots}",
+            f"{measured['cpu_percent']:.0f} % of {measured['cpus']}" if measured else "",
+            f"{gib(measured['memory_used_bytes'])} of {gib(measured['memory_total_bytes'])} GiB" if measured else "",
+            "\n".join(
+                f"{gpu.name}, {gpu.utilization_percent:.0f} %, {gib(gpu.memory_used_bytes)} of "
+                f"{gib(gpu.memory_total_bytes)} GiB"
+                for gpu in node.gpus
+            )
+            or "none",
+            str(len(node.functions)),
+            node.host,
+            node.python,
+        )
+    return table
+
+
+def _functions_table(functions: Sequence[FunctionInfo]) -> Table:
+    table = _table(f"\nFunctions ({len(functions)})")
+    table.add_column("Function", overflow="fold")
+    table.add_column("Kind", no_wrap=True)
+    table.add_column("Nodes", overflow="fold")
+    for function in functions:
+        table.add_row(
+            Text(function.name, "cyan").append(function.signature, "default"),
+            function.kind.replace("_", " "),
+            ", ".join(function.nodes),
+        )
+    return table
+
+
+def gib(size_bytes: float) -> str:
+    return f"{size_bytes / 2**30:.1f}"
+
+
+def span(seconds: float) -> str:
+    """The two largest units, e.g. `3 d 4 h`, `12 min 5 s`."""
+    left = int(seconds)
+    parts: list[str] = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts or name == "s":
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
