@@ -266,6 +266,7 @@ class Engine:
     def _run_in_thread(self, attempt_run: _Run, registered: Registered, arguments: codec.Encoded) -> None:
         function = registered.function
         assert function is not None
+        routing.ensure()
         emitter = _ThreadEmitter(self, attempt_run)
         attempt_run.emitter = emitter
         if registered.spec.kind in _COROUTINES:

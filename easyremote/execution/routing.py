@@ -44,10 +44,15 @@ def install() -> None:
     global _users
     with _lock:
         _users += 1
-        if not isinstance(sys.stdout, _Router):
-            sys.stdout = _Router(sys.stdout, is_stderr=False)
-        if not isinstance(sys.stderr, _Router):
-            sys.stderr = _Router(sys.stderr, is_stderr=True)
+    ensure()
+
+
+def ensure() -> None:
+    """Route again where somebody has replaced the streams since; called before each function runs."""
+    if not isinstance(sys.stdout, _Router):
+        sys.stdout = _Router(sys.stdout, is_stderr=False)
+    if not isinstance(sys.stderr, _Router):
+        sys.stderr = _Router(sys.stderr, is_stderr=True)
 
 
 def uninstall() -> None:

@@ -1,0 +1,128 @@
+"""A gateway, nodes and clients, in this process and in others, and a wire that can be cut."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from easyremote import Client, ComputeNode, Server
+from easyremote.cluster import LocalCluster
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def node(server: Server) -> Iterator[ComputeNode]:
+    with ComputeNode(server.address, "node-a") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """A gateway and two nodes as processes."""
+    with LocalCluster(2) as running:
+        yield running
+
+
+@pytest.fixture
+def remote(cluster: LocalCluster) -> Iterator[Client]:
+    with cluster.client() as running:
+        yield running
+
+
+class Wire:
+    """A TCP proxy on loopback that can be cut, and refuse to be mended for a while."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lock = threading.Lock()
+        self._is_open = threading.Event()
+        self._is_open.set()
+        self._flows = threading.Event()
+        self._flows.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Reset every connection that there is. New ones work."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def down(self) -> None:
+        """Cut, and refuse new connections until `up`."""
+        self._is_open.clear()
+        self.cut()
+
+    def up(self) -> None:
+        self._is_open.set()
+
+    def swallow(self) -> None:
+        """Keep the connections and pass nothing on until `up`."""
+        self._flows.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._is_open.is_set():
+                near.close()
+                continue
+            with contextlib.suppress(OSError):
+                far = socket.create_connection(self._target)
+                with self._lock:
+                    self._pairs.append((near, far))
+                threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
+
+    def _pump(self, near: socket.socket, far: socket.socket) -> None:
+        other = {near: far, far: near}
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                self._flows.wait()
+                for ready in select.select([near, far], [], [], 0.5)[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return self._end(near, far)
+                    self._flows.wait()
+                    other[ready].sendall(data)
+        self._end(near, far)
+
+    def _end(self, near: socket.socket, far: socket.socket) -> None:
+        for end in (near, far):
+            end.close()
+
+
+@pytest.fixture
+def wires(server: Server) -> Iterator[list[Wire]]:
+    """Two wires to the gateway, one for a node and one for a client."""
+    made = [Wire(server.address), Wire(server.address)]
+    yield made
+    for wire in made:
+        wire.close()
