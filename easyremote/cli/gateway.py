@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 from easyremote._version import __version__
 from easyremote.cli.exits import tell
@@ -45,10 +46,10 @@ def _as_text(server: Server, show_token: bool) -> str:
 EasyRemote gateway {__version__} at {address}
 
   Add a node     easyremote join {address}
-  Look           easyremote status --gateway {address}
+  See its state  easyremote status --gateway {address}
   Call           easyremote call NAME ARGS... --gateway {address}
-  From Python    easyremote.Client("{address}").call("name", ...)
-  From afar      ssh -L {server.port}:localhost:{server.port} THIS_MACHINE, then the same there{token}
+  In Python      easyremote.Client("{address}").call("name", ...)
+  From afar      ssh -L {server.port}:localhost:{server.port} {socket.gethostname()}, then the same there{token}
 
 {who}
 Ctrl-C stops the gateway."""

@@ -45,6 +45,8 @@ def view(about: GatewayInfo, nodes: Sequence[NodeInfo], functions: Sequence[Func
         parts.append(_nodes_table(nodes))
     else:
         parts.append(Text(f"\nNo node is connected. Add one with: easyremote join {about.address}"))
+    if any(node.gpus for node in nodes):
+        parts.append(_gpus_table(nodes))
     if functions:
         parts.append(_functions_table(functions))
     elif nodes:
@@ -62,17 +64,17 @@ def _head(about: GatewayInfo) -> Text:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
 
 
 def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
     table = _table(f"\nNodes ({len(nodes)})")
-    table.add_column("Name", overflow="fold", style="cyan")
+    table.add_column("Name", overflow="fold", style="cyan", min_width=12)
     table.add_column("Status", no_wrap=True)
-    for name in ("Running", "CPU", "Memory"):
+    for name in ("Running", "CPU", "Memory", "GPUs", "Functions"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("GPUs", overflow="fold")
-    table.add_column("Functions", justify="right")
     table.add_column("Host", overflow="fold")
     table.add_column("Python", no_wrap=True)
     for node in nodes:
@@ -81,18 +83,32 @@ def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
             node.node_id,
             Text(node.status, "green" if node.status == "connected" else "yellow"),
             f"{node.running} of {node.slots}",
-            f"{measured['cpu_percent']:.0f} % of {measured['cpus']}" if measured else "",
-            f"{gib(measured['memory_used_bytes'])} of {gib(measured['memory_total_bytes'])} GiB" if measured else "",
-            "\n".join(
-                f"{gpu.name}, {gpu.utilization_percent:.0f} %, {gib(gpu.memory_used_bytes)} of "
-                f"{gib(gpu.memory_total_bytes)} GiB"
-                for gpu in node.gpus
-            )
-            or "none",
+            f"{measured['cpu_percent']:.0f} %" if measured else "",
+            gib(measured["memory_used_bytes"], measured["memory_total_bytes"]) if measured else "",
+            str(len(node.gpus)),
             str(len(node.functions)),
-            node.host,
+            node.host.split(".")[0],
             node.python,
         )
+    return table
+
+
+def _gpus_table(nodes: Sequence[NodeInfo]) -> Table:
+    table = _table("\nGPUs")
+    table.add_column("Node", overflow="fold", style="cyan")
+    table.add_column("GPU", overflow="fold")
+    for name in ("Use", "Memory", "Temperature", "Power"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for node in nodes:
+        for gpu in node.gpus:
+            table.add_row(
+                node.node_id,
+                f"{gpu.index}: {gpu.name}",
+                f"{gpu.utilization_percent:.0f} %",
+                gib(gpu.memory_used_bytes, gpu.memory_total_bytes),
+                f"{gpu.temperature_c:.0f} °C",
+                f"{gpu.power_w:.0f} W",
+            )
     return table
 
 
@@ -110,8 +126,10 @@ def _functions_table(functions: Sequence[FunctionInfo]) -> Table:
     return table
 
 
-def gib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**30:.1f}"
+def gib(used_bytes: float, total_bytes: float) -> str:
+    """`12.3 of 80 GiB`, with decimals where they matter."""
+    used, total = used_bytes / 2**30, total_bytes / 2**30
+    return f"{used:.{1 if used < 100 else 0}f} of {total:.{1 if total < 20 else 0}f} GiB"
 
 
 def span(seconds: float) -> str:
