@@ -242,13 +242,14 @@ class Connection:
         return GatewayUnreachable(f"the gateway at {self.endpoint.address} was away for {for_s:g} s{reason}")
 
     def _on_up(self) -> None:
+        self._transfers.session_up()
         self._give_up_after_s = GIVE_UP_AFTER_S
         if self._give_up_timer is not None:
             self._give_up_timer.cancel()
             self._give_up_timer = None
 
     def _on_down(self) -> None:
-        self._transfers.restart()
+        self._transfers.session_down()
         if self._give_up_timer is None:
             self._give_up_timer = self._loop.call_later(self._give_up_after_s, self._give_up)
 

@@ -101,7 +101,8 @@ class Engine:
             self._core,
             self._endpoint,
             self._perform,
-            on_down=self._on_down,
+            on_up=lambda: self._transfers.session_up(),
+            on_down=lambda: self._transfers.session_down(),
             refresh=lambda endpoint: discovery.find(endpoint.address, self._token),
         )
         self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
@@ -181,9 +182,6 @@ class Engine:
                 self._confirmations.append((wanted, confirmed))
             elif not confirmed.done():
                 confirmed.set_result(None)
-
-    def _on_down(self) -> None:
-        self._transfers.restart()
 
     def _begin(self, attempt: core.Attempt) -> None:
         attempt_run = _Run(attempt)

@@ -21,6 +21,7 @@ SESSION = "/easyremote.v1.Gateway/Session"
 TRANSFER = "/easyremote.v1.Gateway/Transfer"
 
 CONNECT_TIMEOUT_S = 2.0
+_WELCOME_TIMEOUT_S = 5.0
 _SILENCE_FACTOR = 3.0
 ACK_DELAY_S = 0.02
 
@@ -168,8 +169,8 @@ class Link:
                 await self._talk(method(metadata=self.endpoint.metadata()))
         except grpc.aio.AioRpcError as error:
             self._note(error)
-        except (asyncio.InvalidStateError, grpc.aio.UsageError):
-            pass  # written to a call that had just ended
+        except (TimeoutError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            pass  # nobody answered, or it was written to a call that had just ended
         was_up = self.is_up
         if was_up:
             self.is_up = False
@@ -180,9 +181,10 @@ class Link:
     async def _talk(self, call: Any) -> None:
         writer = watch = None
         try:
-            await call.write([self.core.hello()])
-            while True:
+            async with asyncio.timeout(_WELCOME_TIMEOUT_S):  # a try that hangs must not keep the next one from coming
+                await call.write([self.core.hello()])
                 batch = await call.read()
+            while True:
                 if batch is END_OF_STREAM:
                     break
                 self._heard_at = self._loop.time()
@@ -190,6 +192,7 @@ class Link:
                 if writer is None and self.is_up:
                     writer = self._loop.create_task(self._write(call))
                     watch = self._loop.create_task(self._watch(call))
+                batch = await call.read()
             if not self.is_up:
                 code = await call.code()
                 if code is not grpc.StatusCode.OK:

@@ -257,10 +257,16 @@ class Transfers:
 
     # ---- the stream ----------------------------------------------------------------------------------------------
 
-    def restart(self) -> None:
-        """The session has a new connection: what was on its way may be lost."""
+    def session_down(self) -> None:
+        """The session lost its connection. Receivers will ask again, from what they have."""
         for transfer_id in list(self._outgoing):
             self._stop_outgoing(transfer_id)
+
+    def session_up(self) -> None:
+        """The session is connected again: what was asked for may have been lost."""
+        self._ask_again()
+
+    def _ask_again(self) -> None:
         for incoming in self._incoming.values():
             incoming.chunks.put_nowait(pb.Chunk(again=True))
 
@@ -305,8 +311,7 @@ class Transfers:
 
     def _replaced(self) -> None:
         """The stream broke: receivers here ask again, and receivers elsewhere are told to."""
-        for incoming in self._incoming.values():
-            incoming.chunks.put_nowait(pb.Chunk(again=True))
+        self._ask_again()
         for transfer_id in list(self._outgoing):
             self._stop_outgoing(transfer_id)
             task = asyncio.get_running_loop().create_task(

@@ -77,6 +77,7 @@ class Wire:
 
     def up(self) -> None:
         self._is_open.set()
+        self._flows.set()
 
     def swallow(self) -> None:
         """Keep the connections and pass nothing on until `up`."""

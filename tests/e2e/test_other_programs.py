@@ -1,0 +1,133 @@
+"""What programs that aren't Python see: the service's other methods, and who may use them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from easyremote import AuthError, Client, ComputeNode, Server
+from easyremote.wire.v1 import gateway_pb2 as pb
+from easyremote.wire.v1 import gateway_pb2_grpc
+
+
+@pytest.fixture
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address) as opened:
+        yield opened
+
+
+def test_invoke_with_json_and_raw_bytes(server: Server, node: ComputeNode, channel: grpc.Channel) -> None:
+    node.register(lambda a, b=1: {"sum": a + b}, name="add")
+    node.register(lambda data: data[::-1], name="turn")
+    node.register(lambda n: (i for i in range(n)), name="count")
+
+    @node.register
+    def fail() -> None:
+        raise ValueError("bad input")
+
+    stub = gateway_pb2_grpc.GatewayStub(channel)
+    allowed = (("authorization", f"Bearer {server.token}"),)
+
+    def invoke(**request: Any) -> pb.InvokeReply:
+        return stub.Invoke(pb.InvokeRequest(**request), metadata=allowed, timeout=30)
+
+    assert json.loads(invoke(function="add", json="[2, 3]").json) == {"sum": 5}
+    assert json.loads(invoke(function="add", json='{"a": 2}').json) == {"sum": 3}
+    assert invoke(function="turn", raw=b"abc").raw == b"cba"
+    assert json.loads(invoke(function="count", json="[3]").json) == [0, 1, 2]
+    assert json.loads(invoke(function="count", json="[0]").json) == []
+    streamed = stub.InvokeStream(pb.InvokeRequest(function="count", json="[3]"), metadata=allowed, timeout=30)
+    assert [json.loads(reply.json) for reply in streamed] == [0, 1, 2]
+    for request, code, text in (
+        ({"function": "ad", "json": "[1]"}, grpc.StatusCode.NOT_FOUND, "did you mean add"),
+        ({"function": "add", "json": "[]"}, grpc.StatusCode.INVALID_ARGUMENT, "missing a required argument"),
+        ({"function": "fail"}, grpc.StatusCode.ABORTED, "ValueError: bad input"),
+        ({"function": "add", "json": "{not json"}, grpc.StatusCode.ABORTED, "JSONDecodeError"),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            invoke(**request)
+        assert refused.value.code() is code
+        assert text in refused.value.details()
+    with Client(server.address) as client:
+        assert client.list_nodes()[0].running == 0
+
+
+def test_health_and_reflection_answer(server: Server, channel: grpc.Channel) -> None:
+    allowed = (("authorization", f"Bearer {server.token}"),)
+    health = health_pb2_grpc.HealthStub(channel)
+    reply = health.Check(health_pb2.HealthCheckRequest(service="easyremote.v1.Gateway"), metadata=allowed, timeout=30)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    ask = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    answer = next(reflection.ServerReflectionInfo(ask, metadata=allowed, timeout=30))
+    assert "easyremote.v1.Gateway" in [service.name for service in answer.list_services_response.service]
+
+
+def _every_method(channel: grpc.Channel, server: Server) -> list[tuple[str, bool]]:
+    """All methods that the server has, as its own reflection tells, and whether each takes a stream."""
+    from google.protobuf import descriptor_pool
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    allowed = grpc.intercept_channel(channel, _WithToken(server.token))
+    database = ProtoReflectionDescriptorDatabase(allowed)
+    pool = descriptor_pool.DescriptorPool(database)
+    methods = []
+    for service in database.get_services():
+        for method in pool.FindServiceByName(service).methods:
+            methods.append((f"/{service}/{method.name}", method.client_streaming))
+    return methods
+
+
+class _WithToken(grpc.StreamStreamClientInterceptor):
+    def __init__(self, token: str) -> None:
+        self._metadata = [("authorization", f"Bearer {token}")]
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(details._replace(metadata=self._metadata), requests)
+
+
+@pytest.mark.parametrize("credentials", [(), (("authorization", "Bearer wrong"),), (("authorization", ""),)])
+def test_every_method_without_the_token_is_refused_in_the_same_words(
+    server: Server, channel: grpc.Channel, credentials: Any
+) -> None:
+    methods = _every_method(channel, server)
+    assert len(methods) >= 7  # session, transfer, two invokes, two of health, reflection
+    refusals = set()
+    for name, takes_stream in methods:
+        raw: Any = lambda value: value  # noqa: E731
+        if takes_stream:
+            call = channel.stream_stream(name, raw, raw)(iter([b""]), metadata=credentials, timeout=30)
+        else:
+            call = channel.unary_stream(name, raw, raw)(b"", metadata=credentials, timeout=30)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(iter(call))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, name
+        refusals.add(refused.value.details())
+    assert len(refusals) == 1
+
+
+def test_a_wrong_token_is_refused_at_once_and_never_shown(server: Server) -> None:
+    with pytest.raises(AuthError, match="EASYREMOTE_TOKEN") as refused:
+        Client(server.address, token="not-the-right-one")
+    assert "not-the-right-one" not in str(refused.value)
+    with pytest.raises(AuthError):
+        ComputeNode(server.address, token="not-the-right-one").serve()
+    assert server.token not in repr(server)
+
+
+def test_the_connection_file_is_the_users_alone(server: Server, runtime_folder: Any) -> None:
+    (path,) = runtime_folder.glob("gateway-*.json")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert runtime_folder.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o644)
+    from easyremote import discovery
+
+    discovery._in_this_process.clear()
+    with pytest.raises(AuthError, match="can be read by other users"):
+        Client()
