@@ -7,22 +7,34 @@ Rules:
   event until the client acknowledged it, so nothing that passes here needs to be kept here.
 - Calls wait here, not at the nodes, and go to a node only while it has credit.
 - An attempt whose number isn't the call's current one is an old one: whatever it reports is dropped and it is told to forget.
+- A gateway that was restarted knows nothing. Nodes that come back *claim* what they hold; calls that come back to it are *held*
+  until they are claimed or the grace time is over, and then count as lost.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
-from easyremote.core.records import Action, Call, Close, Node, QueueKey, Queues, Send, SendChunk, Session, Transfer
-from easyremote.core.strategies import Strategy, known_strategies, make_strategy
+from easyremote.core.answers import answer
+from easyremote.core.placing import Placing, queue_key
+from easyremote.core.records import (
+    MAX_ATTEMPT,
+    MAX_NAME,
+    Action,
+    Call,
+    Close,
+    Node,
+    QueueKey,
+    Queues,
+    Send,
+    SendChunk,
+    Session,
+)
+from easyremote.core.relay import Relay
+from easyremote.core.strategies import known_strategies
 from easyremote.core.transitions import CallEvent, CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
-
-_NOBODY = (
-    "no node is connected; start one with 'easyremote join ADDRESS', or `%easyremote start --nodes 1` in a notebook"
-)
 
 
 class Broker:
@@ -36,12 +48,11 @@ class Broker:
         self.unknown_frames = 0
         self._sessions: dict[bytes, Session] = {}
         self._by_conn: dict[int, Session] = {}
-        self._nodes: dict[str, Node] = {}
         self._calls: dict[bytes, Call] = {}
         self._queues = Queues()
-        self._transfers: dict[bytes, Transfer] = {}
-        self._strategies: dict[str, Strategy] = {}
-        self._eligible: dict[QueueKey, list[Node]] = {}  # dropped whenever a node or its offers change
+        self._placing = Placing(settings.default_strategy)
+        self._relay = Relay(self._calls, self._send, self._send_chunk)
+        self._incarnations = 0
         self._dispatches = 0
         self._submissions = 0
         self._now = now
@@ -58,9 +69,8 @@ class Broker:
             self._actions += [Send(conn, pb.Frame(refused=refusal)), Close(conn)]
             return self._take()
         known = self._sessions.get(hello.session_id)
-        session = known or Session(hello.session_id, hello.role, hello.runtime, None, now, now, now)
+        session = known or self._new_session(hello)
         self._attach(session, conn)
-        node_id = hello.node.node_id if hello.role == pb.ROLE_NODE else ""
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
             gateway_id=self.gateway_id,
@@ -68,18 +78,19 @@ class Broker:
             heartbeat_s=self.settings.heartbeat_s,
             grace_s=self.settings.grace_s,
             version=self.version,
-            node_id=node_id,
+            node_id=hello.node.node_id,
+            incarnation=session.incarnation,
         )
         self._send(session, pb.Frame(welcome=welcome))
         if hello.role == pb.ROLE_NODE:
             self._node_connected(session, hello.node)
         else:
             session.resubmitted = set()
-        self._resend_fetches(session)
+        self._relay.ask_again(session)
         return self._take()
 
     def received(self, conn: int, frames: Iterable[pb.Frame], now: float) -> list[Action]:
-        """Frames came in. Those of a connection that was replaced are dropped."""
+        """Frames came in. Those of a connection that was replaced, or that follow a goodbye, are dropped."""
         self._now = now
         session = self._by_conn.get(conn)
         if session is None:
@@ -89,32 +100,23 @@ class Broker:
             handler = _HANDLERS.get(frame.WhichOneof("body"))
             if handler is None:
                 self.unknown_frames += 1
-            else:
-                handler(self, session, frame)
+                continue
+            handler(self, session, frame)
+            if session.conn != conn:
+                break
         return self._take()
 
     def disconnected(self, conn: int, now: float) -> list[Action]:
         """A connection ended without a goodbye."""
         self._now = now
-        session = self._by_conn.pop(conn, None)
+        session = self._by_conn.get(conn)
         if session is not None:
-            session.conn = None
-            session.away_since = now
-            self._eligible.clear()
+            self._went_away(session)
         return self._take()
 
     def chunk(self, session_id: bytes, chunk: pb.Chunk) -> bytes | None:
         """A chunk came from its owner: the session that it goes to, or None when nobody waits for it any more."""
-        transfer = self._transfers.get(chunk.transfer_id)
-        if transfer is None:
-            return None
-        owner = self._owner(transfer)
-        if owner is None or owner.session_id != session_id:
-            return None
-        transfer.offset = chunk.offset + len(chunk.data)
-        if chunk.error or chunk.shared_file:
-            del self._transfers[chunk.transfer_id]
-        return transfer.requester.session_id
+        return self._relay.chunk(session_id, chunk)
 
     def knows(self, session_id: bytes) -> bool:
         """Whether a transfer stream may be attached to this session."""
@@ -132,23 +134,25 @@ class Broker:
                     self._end_session(session, "it was away for longer than the grace time")
             elif now - session.heard_at > self.settings.silence_s:
                 self._actions.append(Close(session.conn))
-                del self._by_conn[session.conn]
-                session.conn = None
-                session.away_since = now
-                self._eligible.clear()
+                self._went_away(session)
             elif now - session.sent_at > self.settings.heartbeat_s:
                 self._send(session, pb.Frame(heartbeat=pb.Heartbeat()))
         for call in [call for call in self._calls.values() if self._is_due(call)]:
             self._expire(call)
+        self._fail_unplaceable(only_limited=True)
         return self._take()
 
     def _forgive_standstill(self, gap_s: float) -> None:
         """This process stood still (a laptop asleep, SIGSTOP): the peers had no chance to be heard meanwhile."""
-        if gap_s > self.settings.silence_s / 3:
-            for session in self._sessions.values():
-                session.heard_at += gap_s
-                if session.away_since is not None:
-                    session.away_since += gap_s
+        if gap_s <= self.settings.silence_s / 3:
+            return
+        for session in self._sessions.values():
+            session.heard_at = min(session.heard_at + gap_s, self._now)
+            if session.away_since is not None:
+                session.away_since = min(session.away_since + gap_s, self._now)
+        for call in self._calls.values():
+            if call.hold_until is not None:
+                call.hold_until = min(call.hold_until + gap_s, self._now + self.settings.grace_s)
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 
@@ -161,21 +165,25 @@ class Broker:
             )
         if len(hello.session_id) != 16 or hello.role not in (pb.ROLE_CLIENT, pb.ROLE_NODE):
             return pb.Refused(code="remote_protocol", message="a hello needs a role and a session id of 16 bytes")
-        if len(self._sessions) >= self.settings.max_sessions and hello.session_id not in self._sessions:
+        known = self._sessions.get(hello.session_id)
+        if known is None and len(self._sessions) >= self.settings.max_sessions:
             return pb.Refused(
                 code="overloaded", message=f"{len(self._sessions)} peers are connected, the bound", retry_after_s=5.0
             )
-        if hello.role == pb.ROLE_NODE:
-            return self._node_refusal(hello)
-        return None
+        name = known.node.node_id if known is not None and known.node is not None else hello.node.node_id
+        if known is not None and (known.role != hello.role or name != hello.node.node_id):
+            return pb.Refused(
+                code="remote_protocol", message="a session keeps the role and the name that it began with"
+            )
+        return self._node_refusal(hello) if hello.role == pb.ROLE_NODE else None
 
     def _node_refusal(self, hello: pb.Hello) -> pb.Refused | None:
         node_id = hello.node.node_id
-        if not 1 <= len(node_id) <= 200 or not node_id.isprintable():
-            return pb.Refused(code="usage", message="a node's name has 1 to 200 printable characters")
+        if not 1 <= len(node_id) <= MAX_NAME or not node_id.isprintable():
+            return pb.Refused(code="usage", message=f"a node's name has 1 to {MAX_NAME} printable characters")
         if not 1 <= hello.node.slots <= 4096:
             return pb.Refused(code="usage", message=f"a node has 1 to 4096 slots, not {hello.node.slots}")
-        other = self._nodes.get(node_id)
+        other = self._placing.nodes.get(node_id)
         if other is not None and other.session.session_id != hello.session_id and other.is_here:
             there = other.session.runtime
             return pb.Refused(
@@ -185,66 +193,98 @@ class Broker:
             )
         return None
 
+    def _new_session(self, hello: pb.Hello) -> Session:
+        now = self._now
+        self._incarnations += 1
+        session = Session(hello.session_id, hello.role, hello.runtime, None, now, now, now, self._incarnations)
+        self._sessions[hello.session_id] = session
+        return session
+
     def _attach(self, session: Session, conn: int) -> None:
         if session.conn is not None:
             self._by_conn.pop(session.conn, None)
             self._actions.append(Close(session.conn))
-        self._sessions[session.session_id] = session
         self._by_conn[conn] = session
         session.conn = conn
         session.away_since = None
         session.heard_at = self._now
 
+    def _went_away(self, session: Session) -> None:
+        assert session.conn is not None
+        del self._by_conn[session.conn]
+        session.conn = None
+        session.away_since = self._now
+
     def _node_connected(self, session: Session, state: pb.NodeState) -> None:
-        other = self._nodes.get(state.node_id)
-        if other is not None and other.session is not session:
-            self._end_session(other.session, "another process took its name")
+        other = self._placing.nodes.get(state.node_id)
         node = session.node
         if node is None:
             node = Node(state.node_id, session, state.slots, state.price, dict(state.labels))
             session.node = node
-            self._nodes[state.node_id] = node
         node.slots = state.slots
-        self._take_offers(node, state.offers)
+        self._placing.add(node)
+        self._placing.take_offers(node, state.offers)
         held = {attempt.call_id for attempt in state.attempts}
         for call in [call for call in node.calls.values() if call.call_id not in held]:
-            self._dispatch_lost(call)
+            self._not_there(call, node)
         for attempt in state.attempts:
             self._claim(node, attempt)
+        if other is not None and other is not node:  # the name has its new owner, so calls that need it can go there
+            self._end_session(other.session, "another process took its name")
+        self._fail_unplaceable()
         self._dispatch_to(node)
 
-    def _dispatch_lost(self, call: Call) -> None:
-        """The connection broke before the node had the call, so it never ran."""
-        self._unassign(call)
+    def _not_there(self, call: Call, node: Node) -> None:
+        """The node came back without this call."""
+        if call.state is not CallState.ASSIGNED:
+            self._attempt_lost(call, node, "it came back without it")
+            return
+        self._unassign(call)  # the connection broke before the node had it: it never ran, so the number is free again
+        call.attempt -= 1
+        call.runs -= 1
         if call.is_abandoned or call.client is None:
             self._drop(call)
-        elif call.state is CallState.QUEUED:
+        else:
             self._enqueue_again(call)
 
     def _claim(self, node: Node, state: pb.AttemptState) -> None:
         """A node that came back says that it holds this attempt."""
         call = self._calls.get(state.call_id)
+        if not 1 <= state.attempt <= MAX_ATTEMPT or len(state.call_id) != 16:
+            self._forget_at(node, state.call_id, state.attempt)
+            return
         if call is None:
             call = self._adopt(node, state)
-        elif call.state is CallState.HELD:
-            call.attempt = state.attempt
-            self._assign(call, node, CallEvent.CLAIMED)
-            self._send(node.session, self._resume(call))
-        elif call.node is not node or call.attempt != state.attempt:
+        elif call.node is node and call.attempt == state.attempt:
+            pass  # it was there all the time
+        elif _is_newer(state, call):
+            self._take_over(call, node, state)
+        else:
             self._forget_at(node, state.call_id, state.attempt)
             return
         call.sent_item = call.sent_item or state.sent_item
         if call.is_abandoned:
-            self._send(node.session, pb.Frame(cancel=pb.Cancel(call_id=call.call_id, attempt=call.attempt)))
+            self._cancel_at(node, call, "nobody waits for it any more")
 
     def _adopt(self, node: Node, state: pb.AttemptState) -> Call:
         """The gateway was restarted and the call's client isn't back yet: keep a place for it."""
         call = self._new_call(pb.Submit(call_id=state.call_id), None, CallState.HELD)
-        call.attempt = state.attempt
         self._calls[call.call_id] = call
-        self._assign(call, node, CallEvent.CLAIMED)
+        self._take_over(call, node, state)
         call.hold_until = self._now + self.settings.grace_s
         return call
+
+    def _take_over(self, call: Call, node: Node, state: pb.AttemptState) -> None:
+        """Go on with this attempt instead of waiting for one, or instead of an older one."""
+        if call.node is not None:
+            self._forget_at(call.node, call.call_id, call.attempt)
+            self._unassign(call)
+        call.attempt = call.runs = state.attempt
+        call.is_claimed = True
+        call.hold_until = None
+        self._assign(call, node, CallEvent.CLAIMED)
+        if call.client is not None:
+            self._send(node.session, self._resume(call))
 
     def _end_session(self, session: Session, why: str) -> None:
         """The peer is gone for good."""
@@ -253,102 +293,127 @@ class Broker:
             self._by_conn.pop(session.conn, None)
             self._actions.append(Close(session.conn))
             session.conn = None
-        self._transfers = {key: value for key, value in self._transfers.items() if value.requester is not session}
+        self._relay.receiver_left(session)
         if session.node is not None:
             self._node_gone(session.node, why)
         for call in list(session.calls.values()):
-            self._abandon(call)
+            self._abandon(call, f"its client is gone: {why}")
 
     def _node_gone(self, node: Node, why: str) -> None:
-        if self._nodes.get(node.node_id) is node:
-            del self._nodes[node.node_id]
-        self._eligible.clear()
+        self._placing.remove(node)
         for call in list(node.calls.values()):
             self._attempt_lost(call, node, why)
-        for transfer in [t for t in self._transfers.values() if self._owner(t) is None]:
-            del self._transfers[transfer.transfer_id]
-            gone = pb.Chunk(transfer_id=transfer.transfer_id, error=f"node '{node.node_id}' is gone ({why})")
-            self._actions.append(SendChunk(transfer.requester.session_id, gone))
         self._fail_unplaceable()
-
-    def _fail_unplaceable(self) -> None:
-        """Calls that wait for nodes that won't come back end here, unless they were told to wait."""
-        for key in list(self._queues.by_key):
-            for call in list(self._queues.by_key.get(key, ())):
-                self._check_place(call)
 
     # ---- calls ---------------------------------------------------------------------------------------------------
 
     def _on_submit(self, session: Session, frame: pb.Frame) -> None:
         submit = frame.submit
-        known = self._calls.get(submit.call_id)
+        if session.node is not None:
+            self.unknown_frames += 1  # a node makes no calls
+            return
         if session.resubmitted is not None:
             session.resubmitted.add(submit.call_id)
-        if known is not None:
+        problem = self._problem(submit)
+        known = self._calls.get(submit.call_id)
+        if known is not None and known.client is None and submit.seen_attempt > known.attempt:
+            self._forget_outdated(known)
+            known = None
+        if problem is None and known is None:
+            problem = self._overload(session)
+        if problem is not None:  # told, and not kept
+            self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
+        elif known is not None:
             self._resubmitted(known, submit, session)
-            return
-        call = self._new_call(submit, session, CallState.QUEUED)
+        else:
+            self._submitted(submit, session)
+
+    def _submitted(self, submit: pb.Submit, session: Session) -> None:
+        call = self._new_call(submit, session, CallState.HELD if submit.again else CallState.QUEUED)
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
-        problem = self._problem(submit, session)
-        if problem is not None:
-            self._fail(call, problem)
-        elif submit.again:
-            call.state = CallState.HELD
-            call.attempt = submit.seen_attempt
+        call.attempt = submit.seen_attempt
+        call.sent_item = submit.seen_item
+        if submit.again or submit.nodes_may_return:
             call.hold_until = self._now + self.settings.grace_s
-        else:
+        if not submit.again:
             self._enqueue(call)
 
     def _new_call(self, submit: pb.Submit, client: Session | None, state: CallState) -> Call:
         self._submissions += 1
-        options = submit.options
-        call = Call(submit.call_id, _queue_key(submit), submit, client, state, self._now, self._submissions)
-        if options.timeout_s > 0:
+        call = Call(submit.call_id, queue_key(submit), submit, client, state, self._now, self._submissions)
+        self._set_deadlines(call)
+        return call
+
+    def _set_deadlines(self, call: Call) -> None:
+        options = call.submit.options
+        if options.timeout_s != 0:
             call.deadline = self._now + options.timeout_s
         if options.queue_timeout_s > 0:
             call.queue_deadline = self._now + options.queue_timeout_s
-        return call
 
-    def _problem(self, submit: pb.Submit, session: Session) -> pb.ErrorInfo | None:
+    def _problem(self, submit: pb.Submit) -> pb.ErrorInfo | None:
         """What is wrong with a submission in itself."""
         if len(submit.call_id) != 16 or bool(submit.function) == submit.HasField("code"):
             return pb.ErrorInfo(
                 code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
             )
+        if submit.seen_attempt > MAX_ATTEMPT:
+            return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has the number {submit.seen_attempt}")
         strategy = submit.options.strategy
         if strategy and strategy not in known_strategies():
             known = ", ".join(known_strategies())
-            return pb.ErrorInfo(code="usage", message=f"unknown strategy '{strategy}'; this gateway knows {known}")
-        if len(session.calls) > self.settings.max_queued_calls:
-            bound = self.settings.max_queued_calls
             return pb.ErrorInfo(
-                code="overloaded",
-                message=f"this client has {bound} calls at the gateway, the bound; retry after 1 s",
-                retry_after_s=1.0,
+                code="usage", message=f"unknown strategy '{strategy[:MAX_NAME]}'; this gateway knows {known}"
             )
         return None
+
+    def _overload(self, session: Session) -> pb.ErrorInfo | None:
+        bound = self.settings.max_queued_calls
+        if len(session.calls) < bound:
+            return None
+        text = f"this client has {bound} calls at the gateway, the bound; retry after 1 s"
+        return pb.ErrorInfo(code="overloaded", message=text, retry_after_s=1.0)
+
+    def _forget_outdated(self, call: Call) -> None:
+        """What a node brought back is an attempt before the one that the client has seen."""
+        assert call.node is not None, "a call without a client is at a node"
+        self._forget_at(call.node, call.call_id, call.attempt)
+        self._drop(call)
 
     def _resubmitted(self, call: Call, submit: pb.Submit, session: Session) -> None:
         """The call's client came back, perhaps to a gateway that knows the call only from its node."""
         if call.client is None:
-            call.client = session
-            call.submit = submit
-            call.key = _queue_key(submit)
-            call.hold_until = None
-            session.calls[call.call_id] = call
-            self._resend_fetches(session)
+            self._take_back(call, submit, session)
         elif call.client is not session:
             return  # ids are random: a foreign one is not this session's business
-        if call.verdict is not None:
+        _note_seen(call, submit)
+        if call.is_abandoned:
+            self._run_abandoned_again(call)
+        elif call.verdict is not None:
             self._send(session, call.verdict)
         elif call.node is not None:
-            call.submit.seen_attempt = submit.seen_attempt
-            call.submit.seen_seq = submit.seen_seq
-            call.submit.taken_seq = submit.taken_seq
+            call.end_was_missed = call.state is CallState.ENDED and not submit.seen_end
             self._send(call.node.session, self._resume(call))
-        elif call.state is CallState.ENDED:
+        elif call.state is CallState.ENDED and not submit.seen_end:
             self._run_again(call, "", "its node vanished before the result was collected")
+
+    def _take_back(self, call: Call, submit: pb.Submit, session: Session) -> None:
+        call.client = session
+        call.submit = submit
+        call.key = queue_key(submit)
+        call.hold_until = None
+        self._set_deadlines(call)
+        session.calls[call.call_id] = call
+        self._relay.ask_again(session)
+
+    def _run_abandoned_again(self, call: Call) -> None:
+        """Its client was given up, so its attempt is being stopped; now the client is back."""
+        assert call.node is not None, "an abandoned call is at a node"
+        self._forget_at(call.node, call.call_id, call.attempt)
+        self._unassign(call)
+        call.is_abandoned = False
+        self._run_again(call, "", "its client was away for longer than the grace time")
 
     def _resume(self, call: Call) -> pb.Frame:
         resume = pb.Resume(call_id=call.call_id, attempt=call.attempt)
@@ -359,7 +424,7 @@ class Broker:
 
     def _enqueue(self, call: Call) -> None:
         if call.key not in self._queues.by_key:
-            ready = self._ready(call.key)
+            ready = self._placing.ready(call.key)
             if ready:
                 self._dispatch(call, ready)
                 return
@@ -367,55 +432,26 @@ class Broker:
         self._check_place(call)
 
     def _enqueue_again(self, call: Call) -> None:
-        """Back to the head of its queue, where it was."""
+        """Back to the head of its queue, where it was; its time to wait for a node begins anew."""
+        if call.queue_deadline is not None:
+            call.queue_deadline = self._now + call.submit.options.queue_timeout_s
         self._queues.push_front(call)
         self._drain_queue(call.key)
+        self._check_place(call)
 
     def _check_place(self, call: Call) -> None:
-        """End a waiting call that no node here could ever take, unless it has a queue timeout that tells it to wait."""
-        if call.queue_deadline is None and call.state is CallState.QUEUED:
-            problem = self._placement_problem(call)
+        """End a waiting call that no node here could ever take, unless it is to wait for one."""
+        if call.state is CallState.QUEUED and call.queue_deadline is None and call.hold_until is None:
+            problem = self._placing.problem(call)
             if problem is not None:
                 self._queues.remove(call)
                 self._fail(call, problem)
 
-    def _placement_problem(self, call: Call) -> pb.ErrorInfo | None:
-        if self._candidates(call.key):
-            return None
-        key = call.key
-        if key.node_id and key.node_id not in self._nodes:
-            there = ", ".join(sorted(self._nodes)) or "none"
-            return pb.ErrorInfo(
-                code="node_gone",
-                message=f"node '{key.node_id}' isn't connected to this gateway; connected are: {there}",
-            )
-        if not self._nodes:
-            return pb.ErrorInfo(code="no_node", message=f"'{call.title}' can't run: {_NOBODY}")
-        if key.is_code:
-            theirs = ", ".join(
-                f"{node.node_id} has {_minor(node.session.runtime.python)}"
-                for node in self._nodes.values()
-                if key.node_id in ("", node.node_id)
-            )
-            return pb.ErrorInfo(
-                code="environment_mismatch",
-                message=f"this code was made by Python {key.python} and runs on no other version: {theirs}. Call a function "
-                f"that is registered on the node, or use Python {key.python} there",
-            )
-        where = f"node '{key.node_id}'" if key.node_id else "this gateway"
-        close = self._close_names(key.function, key.node_id)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
-        return pb.ErrorInfo(
-            code="function_not_found",
-            message=f"no function '{key.function}' on {where}{hint}",
-            details={"close_names": "\n".join(close)},
-        )
-
-    def _close_names(self, function: str, node_id: str = "") -> list[str]:
-        names = {name for node in self._nodes.values() if node_id in ("", node.node_id) for name in node.offers}
-        by_lower = {name.lower(): name for name in sorted(names)}
-        found = difflib.get_close_matches(function[:200].lower(), list(by_lower), n=3, cutoff=0.6)
-        return [by_lower[name] for name in found]
+    def _fail_unplaceable(self, only_limited: bool = False) -> None:
+        """Calls that wait for nodes that won't come back, or that have become too dear, end here."""
+        for key in [key for key in self._queues.by_key if key.cost_limit or not only_limited]:
+            for call in list(self._queues.by_key.get(key, ())):
+                self._check_place(call)
 
     def _fail(self, call: Call, error: pb.ErrorInfo) -> None:
         """End a call that no node will end."""
@@ -423,20 +459,21 @@ class Broker:
             self._drop(call)
             return
         call.to(CallEvent.ENDED)
+        call.hold_until = None
         call.verdict = pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error))
         self._send(call.client, call.verdict)
 
     def _drop(self, call: Call) -> None:
         """Forget the call here. Nothing is told to anyone."""
         self._calls.pop(call.call_id, None)
-        self._queues.remove(call)
+        self._relay.call_left(call)
+        if call.state is CallState.QUEUED:
+            self._queues.remove(call)
         if call.client is not None:
             call.client.calls.pop(call.call_id, None)
         self._unassign(call)
-        if self._transfers:
-            self._transfers = {key: t for key, t in self._transfers.items() if t.call_id != call.call_id}
 
-    def _abandon(self, call: Call) -> None:
+    def _abandon(self, call: Call, why: str) -> None:
         """Its client doesn't want it any more."""
         if call.node is None:
             self._drop(call)
@@ -449,7 +486,11 @@ class Broker:
             self._forget_at(call.node, call.call_id, call.attempt)
             self._drop(call)
         else:
-            self._send(call.node.session, pb.Frame(cancel=pb.Cancel(call_id=call.call_id, attempt=call.attempt)))
+            self._cancel_at(call.node, call, why)
+
+    def _cancel_at(self, node: Node, call: Call, why: str) -> None:
+        cancel = pb.Cancel(call_id=call.call_id, attempt=call.attempt, reason=why)
+        self._send(node.session, pb.Frame(cancel=cancel))
 
     def _forget_at(self, node: Node, call_id: bytes, attempt: int) -> None:
         self._send(node.session, pb.Frame(forget=pb.Forget(call_id=call_id, attempt=attempt)))
@@ -457,7 +498,7 @@ class Broker:
     def _on_cancel(self, session: Session, frame: pb.Frame) -> None:
         call = self._calls.get(frame.cancel.call_id)
         if call is not None and call.client is session:
-            self._abandon(call)
+            self._abandon(call, frame.cancel.reason[:1000])
 
     def _on_synced(self, session: Session, frame: pb.Frame) -> None:
         """A client that came back has repeated all calls that it still wants."""
@@ -465,7 +506,7 @@ class Broker:
         session.resubmitted = None
         if wanted is not None:
             for call in [call for call in session.calls.values() if call.call_id not in wanted]:
-                self._abandon(call)
+                self._abandon(call, "its client doesn't want it any more")
 
     def _on_ack(self, session: Session, frame: pb.Frame) -> None:
         by_node: dict[bytes, tuple[Session, list[pb.Acknowledged]]] = {}
@@ -473,13 +514,23 @@ class Broker:
             call = self._calls.get(item.call_id)
             if call is None or call.client is not session:
                 continue
-            if call.node is not None and call.verdict is None:
+            if call.node is not None:
                 target = call.node.session
                 by_node.setdefault(target.session_id, (target, []))[1].append(item)
-            if item.ended and call.state is CallState.ENDED:
-                self._drop(call)
+            if item.ended:
+                self._taken_to_the_end(call, item.attempt)
         for target, items in by_node.values():
             self._send(target, pb.Frame(ack=pb.Ack(calls=items)))
+
+    def _taken_to_the_end(self, call: Call, attempt: int) -> None:
+        """The client has all that it wanted, whatever is known of it here."""
+        node = call.node if call.occupies_slot else None
+        if call.state is CallState.ENDED or call.attempt == attempt:
+            self._drop(call)
+        else:
+            self._abandon(call, "another attempt has ended it")
+        if node is not None:
+            self._dispatch_to(node)
 
     # ---- what nodes report ---------------------------------------------------------------------------------------
 
@@ -493,17 +544,19 @@ class Broker:
             self._forget_at(node, event.call_id, event.attempt)
             return
         body = event.WhichOneof("body")
+        client = call.client
         if body == "item":
             call.sent_item = True
         if body in ("result", "error"):
             self._attempt_ended(call, node, event, failed=body == "error")
         elif call.state is not CallState.RUNNING:
             call.to(CallEvent.STARTED)
-        if call.client is not None:
-            self._send(call.client, frame)
+        if client is not None:
+            self._send(client, frame)
 
     def _attempt_ended(self, call: Call, node: Node, event: pb.Event, failed: bool) -> None:
         first_time = call.occupies_slot
+        call.end_was_missed = False
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
@@ -519,27 +572,37 @@ class Broker:
 
     def _attempt_lost(self, call: Call, node: Node, why: str) -> None:
         """The node is gone with this attempt. One that had ended is on its way to the client, who asks again if it isn't."""
-        had_ended = call.state is CallState.ENDED
+        had_ended = call.state is CallState.ENDED and not call.end_was_missed
         self._unassign(call)
         if call.is_abandoned or call.client is None:
             self._drop(call)
         elif not had_ended:
             self._run_again(call, node.node_id, why)
 
+    def _hold_expired(self, call: Call) -> None:
+        """No node came back with it in time. It may have run, under numbers that were given out before the restart."""
+        if call.submit.seen_end:
+            call.to(CallEvent.ENDED)  # the client has all of it and will say so
+            return
+        call.to(CallEvent.HOLD_EXPIRED)
+        call.runs = max(call.attempt, 1)
+        call.attempt += self._retries(call) + 1
+        self._run_again(call, "", "no node came back with it after the gateway was restarted")
+
     def _run_again(self, call: Call, lost_node_id: str, why: str) -> None:
         """Give the call to another node, or say that it is lost."""
         if call.state is CallState.ENDED:
             call.to(CallEvent.RERUN)
         options = call.submit.options
-        retries = options.retries if options.retries_set else self.settings.default_retries
+        retries = self._retries(call)
         if call.sent_item:
             reason = "it had delivered items already, so it isn't run again"
-        elif call.attempt > retries:
-            reason = f"it was attempt {call.attempt} and {retries} retries are allowed"
+        elif call.runs > retries:
+            reason = f"it had run {call.runs} times and {retries} retries are allowed"
         else:
-            if lost_node_id:
+            if lost_node_id and lost_node_id not in options.not_on:
                 options.not_on.append(lost_node_id)
-            if self._candidates(call.key):
+            if self._placing.candidates(call.key) or call.queue_deadline is not None:
                 self._enqueue_again(call)
                 return
             reason = "no other node can run it"
@@ -553,6 +616,9 @@ class Broker:
             ),
         )
 
+    def _retries(self, call: Call) -> int:
+        return self.settings.default_retries if call.retries is None else call.retries
+
     def _assign(self, call: Call, node: Node, event: CallEvent) -> None:
         call.to(event)
         call.node = node
@@ -563,6 +629,7 @@ class Broker:
         node = call.node
         if node is None:
             return
+        self._relay.attempt_left(call)
         if call.occupies_slot:
             node.running_count -= 1
         node.calls.pop(call.call_id, None)
@@ -575,14 +642,10 @@ class Broker:
             return
         if frame.offers.slots:
             node.slots = min(frame.offers.slots, 4096)
-        self._take_offers(node, frame.offers.offers)
+        self._placing.take_offers(node, frame.offers.offers)
         self._send(session, pb.Frame(offers_taken=pb.OffersTaken(revision=frame.offers.revision)))
         self._fail_unplaceable()
         self._dispatch_to(node)
-
-    def _take_offers(self, node: Node, offers: Iterable[pb.FunctionSpec]) -> None:
-        node.offers = {spec.name: spec for spec in offers}
-        self._eligible.clear()
 
     def _on_load(self, session: Session, frame: pb.Frame) -> None:
         if session.node is not None:
@@ -596,63 +659,28 @@ class Broker:
 
     # ---- placing -------------------------------------------------------------------------------------------------
 
-    def _candidates(self, key: QueueKey) -> list[Node]:
-        """Nodes that could ever run calls of this key, those that are away for a moment included."""
-        found = self._eligible.get(key)
-        if found is None:
-            found = [node for node in self._nodes.values() if _can_run(node, key)]
-            if found and not key.is_code and not found[0].offers[key.function].load_balancing:
-                found = found[:1]
-            self._eligible[key] = found
-        return found
-
-    def _ready(self, key: QueueKey) -> list[Node]:
-        return [node for node in self._candidates(key) if node.session.conn is not None and node.credit > 0]
-
     def _dispatch(self, call: Call, ready: list[Node]) -> None:
-        """Send the call to one of these nodes."""
-        options = call.submit.options
-        if options.not_on:
-            ready = [node for node in ready if node.node_id not in options.not_on] or ready
-        if options.cost_limit > 0:
-            affordable = [n for n in ready if n.expected_s(call.key.function) * n.price <= options.cost_limit]
-            if not affordable:
-                self._fail(call, self._too_dear(call, ready))
-                return
-            ready = affordable
-        node = ready[0]
-        if len(ready) > 1:
-            node = self._strategy(options.strategy).choose(call.key.function, ready)  # type: ignore[assignment]
+        """Send the call to one of these nodes, unless its time is over."""
+        if call.deadline is not None and self._now >= call.deadline:
+            self._timed_out(call)
+            return
+        node = self._placing.choose(call, ready)
         self._dispatches += 1
         node.last_used = self._dispatches
         call.attempt += 1
+        call.runs += 1
+        call.is_claimed = False
+        call.hold_until = None
         self._assign(call, node, CallEvent.DISPATCHED)
         if call.deadline is not None:
-            options.timeout_s = max(call.deadline - self._now, 1e-3)
+            call.submit.options.timeout_s = call.deadline - self._now
         call.submit.attempt = call.attempt
         self._send(node.session, pb.Frame(submit=call.submit))
-
-    def _too_dear(self, call: Call, ready: list[Node]) -> pb.ErrorInfo:
-        function = call.key.function
-        cheapest = min(ready, key=lambda node: node.expected_s(function) * node.price)
-        cost = cheapest.expected_s(function) * cheapest.price
-        return pb.ErrorInfo(
-            code="cost_limit",
-            message=f"no node runs '{call.title}' within cost_limit={call.submit.options.cost_limit:g}; the cheapest is "
-            f"'{cheapest.node_id}' at an expected {cost:g}",
-            details={"cheapest_node": cheapest.node_id, "cheapest_cost": f"{cost:g}"},
-        )
-
-    def _strategy(self, name: str) -> Strategy:
-        name = name or self.settings.default_strategy
-        if name not in self._strategies:
-            self._strategies[name] = make_strategy(name)
-        return self._strategies[name]
 
     def _drain_queue(self, key: QueueKey) -> None:
         """Send what waits under this key to whoever has credit."""
         while key in self._queues.by_key:
-            ready = self._ready(key)
+            ready = self._placing.ready(key)
             if not ready:
                 return
             self._dispatch(self._queues.pop(key), ready)
@@ -660,9 +688,8 @@ class Broker:
     def _dispatch_to(self, node: Node) -> None:
         """The node has credit, or offers something new: give it the calls that waited longest."""
         while self._queues.by_key and node.is_here and node.credit > 0:
-            heads = [
-                (queue[0].order, key) for key, queue in self._queues.by_key.items() if node in self._candidates(key)
-            ]
+            queues = self._queues.by_key.items()
+            heads = [(queue[0].order, key) for key, queue in queues if self._placing.takes(node, key)]
             if not heads:
                 return
             self._dispatch(self._queues.pop(min(heads)[1]), [node])
@@ -671,28 +698,35 @@ class Broker:
         now = self._now
         if call.hold_until is not None and now >= call.hold_until:
             return True
-        if call.state is not CallState.QUEUED and call.state is not CallState.HELD:
-            return False
-        return (call.deadline is not None and now >= call.deadline) or (
-            call.queue_deadline is not None and now >= call.queue_deadline
-        )
+        return (call.state is CallState.QUEUED or call.state is CallState.HELD) and self._is_out_of_time(call)
+
+    def _is_out_of_time(self, call: Call) -> bool:
+        if call.deadline is not None and self._now >= call.deadline:
+            return True
+        waited_for = call.queue_deadline if call.state is CallState.QUEUED else None
+        return waited_for is not None and self._now >= waited_for
 
     def _expire(self, call: Call) -> None:
-        if call.state is CallState.HELD:
-            call.hold_until = None
-            call.to(CallEvent.HOLD_EXPIRED)
-            self._enqueue(call)
-        elif call.hold_until is not None:  # a node holds it, and its client didn't come back
-            call.hold_until = None
-            self._abandon(call)
-        else:
+        waits = call.state in (CallState.QUEUED, CallState.HELD)
+        if waits and self._is_out_of_time(call):
             self._timed_out(call)
+            return
+        call.hold_until = None
+        if call.state is CallState.HELD:
+            self._hold_expired(call)
+        elif waits:  # the nodes that could have come back had their time
+            self._check_place(call)
+        else:  # a node holds it, and its client didn't come back
+            self._abandon(call, "its client didn't come back")
 
     def _timed_out(self, call: Call) -> None:
         waited = self._now - call.created_at
-        problem = self._placement_problem(call)
+        problem = self._placing.problem(call)
         why = problem.message if problem is not None else "every node that offers it was busy"
-        self._queues.remove(call)
+        if call.submit.options.timeout_s < 0:
+            why = "it had none left when it came"
+        if call.state is CallState.QUEUED:
+            self._queues.remove(call)
         self._fail(
             call,
             pb.ErrorInfo(
@@ -700,50 +734,11 @@ class Broker:
             ),
         )
 
-    # ---- questions -----------------------------------------------------------------------------------------------
+    # ---- questions and large payloads ----------------------------------------------------------------------------
 
     def _on_query(self, session: Session, frame: pb.Frame) -> None:
-        query = frame.query
-        answer = pb.Answer(query_id=query.query_id)
-        what = query.WhichOneof("what")
-        if what == "list_nodes":
-            answer.nodes.extend(self._node_record(node) for node in self._nodes.values())
-            answer.gateway.CopyFrom(self._gateway_record())
-        elif what == "list_functions":
-            names = sorted({name for node in self._nodes.values() for name in node.offers})
-            answer.functions.extend(self._function_record(name) for name in names)
-        elif what == "describe_function":
-            record = self._function_record(query.describe_function)
-            if record.nodes:
-                answer.functions.append(record)
-            else:
-                answer.close_names.extend(self._close_names(query.describe_function))
-        else:
-            answer.error.CopyFrom(pb.ErrorInfo(code="remote_protocol", message="this gateway doesn't know that query"))
-        self._send(session, pb.Frame(answer=answer))
-
-    def _function_record(self, name: str) -> pb.FunctionRecord:
-        offering = [node for node in self._nodes.values() if name in node.offers]
-        record = pb.FunctionRecord(nodes=[node.node_id for node in offering])
-        if offering:
-            record.spec.CopyFrom(offering[-1].offers[name])
-        return record
-
-    def _node_record(self, node: Node) -> pb.NodeRecord:
-        return pb.NodeRecord(
-            node_id=node.node_id,
-            status="connected" if node.is_here else "away",
-            slots=node.slots,
-            running=node.running_count,
-            finished=node.finished,
-            failed=node.failed,
-            functions=sorted(node.offers),
-            load=node.load,
-            runtime=node.session.runtime,
-            labels=node.labels,
-            connected_s=self._now - node.session.connected_at,
-            price=node.price,
-        )
+        reply = answer(frame.query, self._placing, self._gateway_record(), self._now)
+        self._send(session, pb.Frame(answer=reply))
 
     def _gateway_record(self) -> pb.GatewayRecord:
         return pb.GatewayRecord(
@@ -751,50 +746,11 @@ class Broker:
             uptime_s=self._now - self.started_at,
             clients=sum(session.role == pb.ROLE_CLIENT for session in self._sessions.values()),
             queued=len(self._queues),
-            running=sum(node.running_count for node in self._nodes.values()),
+            running=sum(node.running_count for node in self._placing.nodes.values()),
         )
 
-    # ---- large payloads ------------------------------------------------------------------------------------------
-
     def _on_fetch(self, session: Session, frame: pb.Frame) -> None:
-        fetch = frame.fetch
-        transfer = self._transfers.get(fetch.transfer_id)
-        if transfer is None:
-            if fetch.done:
-                return
-            if fetch.call_id not in self._calls:
-                self._actions.append(
-                    SendChunk(session.session_id, pb.Chunk(transfer_id=fetch.transfer_id, error="the call has ended"))
-                )
-                return
-            transfer = Transfer(fetch.transfer_id, fetch.call_id, session, fetch, fetch.offset)
-            self._transfers[fetch.transfer_id] = transfer
-        elif transfer.requester is not session:
-            return
-        transfer.fetch = fetch
-        transfer.offset = max(transfer.offset, fetch.offset)
-        owner = self._owner(transfer)
-        if fetch.done:
-            del self._transfers[fetch.transfer_id]
-        if owner is not None:
-            self._send(owner, frame)
-
-    def _owner(self, transfer: Transfer) -> Session | None:
-        call = self._calls.get(transfer.call_id)
-        if call is None:
-            return None
-        if transfer.requester.node is not None:
-            return call.client
-        return call.node.session if call.node is not None else None
-
-    def _resend_fetches(self, session: Session) -> None:
-        """The owner of these payloads is back: tell it where their receivers are."""
-        for transfer in self._transfers.values():
-            if self._owner(transfer) is session:
-                again = pb.Fetch()
-                again.CopyFrom(transfer.fetch)
-                again.offset = transfer.offset
-                self._send(session, pb.Frame(fetch=again))
+        self._relay.fetch(session, frame)
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
@@ -804,48 +760,68 @@ class Broker:
             session.sent_at = self._now
             self._actions.append(Send(session.conn, frame))
 
+    def _send_chunk(self, session: Session, chunk: pb.Chunk) -> None:
+        self._actions.append(SendChunk(session.session_id, chunk))
+
     def _take(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions
 
+    def leftovers(self) -> list[str]:
+        """What a gateway that nobody uses should not hold, in words."""
+        left = [f"the gateway has '{call.title}', {call.state.value}" for call in self._calls.values()]
+        left += [f"{len(self._queues)} calls are queued"] if self._queues.by_key else []
+        left += [f"{len(self._relay)} transfers are open"] if self._relay else []
+        nodes = self._placing.nodes.values()
+        left += [
+            f"{node.running_count} calls count as running on {node.node_id}" for node in nodes if node.running_count
+        ]
+        return left
+
     def check(self) -> None:
         """Assert every invariant. The simulation calls it after each event."""
         for call in self._calls.values():
-            if call.occupies_slot:
-                assert call.node is not None and call.node.calls.get(call.call_id) is call, (
-                    "a running call has its node"
-                )
-            if call.state in (CallState.QUEUED, CallState.HELD):
-                assert call.node is None, "a waiting call has no node"
-            if call.state is CallState.QUEUED:
-                assert call in self._queues.by_key.get(call.key, ()), "a queued call is in its queue"
-            if call.client is not None:
-                assert call.client.calls.get(call.call_id) is call, "a call is known to its client"
+            self._check_call(call)
         for queue in self._queues.by_key.values():
             assert queue, "no empty queue is kept"
             assert all(call.state is CallState.QUEUED for call in queue), "only queued calls are in a queue"
-        for node in self._nodes.values():
+        for name, node in self._placing.nodes.items():
+            assert node.node_id == name and node.session.node is node, "a node is known by its name"
+            assert self._sessions.get(node.session.session_id) is node.session, "a node's session is known"
             assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
-            assert 0 <= node.running_count <= node.slots + 64 + sum(c.attempt > 1 for c in node.calls.values())
         for conn, session in self._by_conn.items():
             assert session.conn == conn, "a connection and its session know each other"
+            assert self._sessions.get(session.session_id) is session, "who has a connection is known"
+
+    def _check_call(self, call: Call) -> None:
+        if call.occupies_slot:
+            assert call.node is not None and call.node.calls.get(call.call_id) is call, "a running call has its node"
+        if call.state in (CallState.QUEUED, CallState.HELD):
+            assert call.node is None, "a waiting call has no node"
+        if call.state is CallState.QUEUED:
+            assert call in self._queues.by_key.get(call.key, ()), "a queued call is in its queue"
+        if call.state is CallState.HELD:
+            assert call.hold_until is not None, "a call is held until a time"
+        if call.client is not None:
+            assert call.client.calls.get(call.call_id) is call, "a call is known to its client"
+            assert self._sessions.get(call.client.session_id) is call.client, "a call's client is known"
+        else:
+            assert call.is_abandoned or call.hold_until is not None, "a call without a client has an end in sight"
 
 
-def _queue_key(submit: pb.Submit) -> QueueKey:
-    is_code = submit.HasField("code")
-    return QueueKey(submit.function, submit.options.node_id, submit.code.python if is_code else "", is_code)
+def _is_newer(state: pb.AttemptState, call: Call) -> bool:
+    """Whether this attempt is the one to go on with. Only an attempt from before a restart can be newer than ours."""
+    if call.state is CallState.HELD:
+        return state.attempt >= call.attempt
+    return call.is_claimed and call.node is not None and state.attempt > call.attempt
 
 
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
-def _can_run(node: Node, key: QueueKey) -> bool:
-    if key.node_id and key.node_id != node.node_id:
-        return False
-    if key.is_code:
-        return not key.python or _minor(node.session.runtime.python) == key.python
-    return key.function in node.offers
+def _note_seen(call: Call, submit: pb.Submit) -> None:
+    """How far its client has come."""
+    seen = call.submit
+    seen.seen_attempt, seen.seen_seq = submit.seen_attempt, submit.seen_seq
+    seen.taken_seq, seen.seen_end = submit.taken_seq, submit.seen_end
+    call.sent_item = call.sent_item or submit.seen_item
 
 
 _HANDLERS = {

@@ -78,13 +78,20 @@ class OpenCall:
 
     submit: pb.Submit
     deadline: float | None
-    is_sent: bool = False
     attempt: int = 0
     seq: int = 0  # the last event delivered
     taken_seq: int = 0  # the last event that the consumer took
     acked_seq: int = 0
     unacked_bytes: int = 0
+    has_item: bool = False  # a stream item was delivered
     has_ended: bool = False  # its last event was delivered, perhaps not taken
+    sent_to: tuple[bytes, int] | None = (
+        None  # the gateway that it was sent to first, and the session's incarnation there
+    )
+
+    @property
+    def is_sent(self) -> bool:
+        return self.sent_to is not None
 
 
 class ClientSession:
@@ -95,13 +102,14 @@ class ClientSession:
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
         self._runtime = runtime
-        self._gateway_id = b""
+        self._known_as = (b"", 0)  # the gateway's id, and this session's incarnation there
         self._gateway_changed_at: float | None = None
         self._grace_s = 0.0
         self._open: dict[bytes, OpenCall] = {}
         self._sent_count = 0
         self._unsent: deque[bytes] = deque()
         self._acks: dict[bytes, pb.Acknowledged] = {}
+        self._must_repeat_acks = False
         self._queries: dict[int, pb.Query] = {}
         self._effects: list[ClientEffect] = []
         self._now = 0.0
@@ -126,6 +134,9 @@ class ClientSession:
             handler = _HANDLERS.get(body)
             if handler is not None:
                 handler(self, getattr(frame, body))
+        if self._must_repeat_acks:  # no effect tells the shell of them, so they don't wait for others
+            self._must_repeat_acks = False
+            self.flush_acks()
         return self._take()
 
     def disconnected(self, now: float) -> None:
@@ -139,7 +150,7 @@ class ClientSession:
         """Open a call; `submit` belongs to the session from now on."""
         self._now = now
         timeout_s = submit.options.timeout_s
-        self._open[submit.call_id] = OpenCall(submit, now + timeout_s if timeout_s > 0 else None)
+        self._open[submit.call_id] = OpenCall(submit, now + timeout_s if timeout_s else None)
         self._unsent.append(submit.call_id)
         self._send_unsent()
 
@@ -151,7 +162,7 @@ class ClientSession:
             call.seq = call.taken_seq
             call.has_ended = False
             if self.is_connected and call.is_sent:
-                self._send_submit(call, again=True)
+                self._send_submit(call)
 
     def cancel(self, call_id: bytes, reason: str) -> None:
         """Stop the call. From now on nothing of it is delivered."""
@@ -171,9 +182,7 @@ class ClientSession:
         call.unacked_bytes += size
         ended = call.has_ended and call.taken_seq == call.seq
         if ended or call.taken_seq - call.acked_seq >= ACK_EVENTS or call.unacked_bytes >= ACK_BYTES:
-            call.acked_seq = call.taken_seq
-            call.unacked_bytes = 0
-            self._acks[call_id] = pb.Acknowledged(call_id=call_id, attempt=attempt, seq=call.taken_seq, ended=ended)
+            self._acknowledge(call_id, call, ended)
         if ended:
             self._close(call_id)
 
@@ -200,6 +209,11 @@ class ClientSession:
             self._send(pb.Frame(goodbye=pb.Goodbye()))
 
     @property
+    def open_count(self) -> int:
+        """Calls that haven't ended for this side, those included whose end isn't taken yet."""
+        return len(self._open)
+
+    @property
     def has_acks(self) -> bool:
         return bool(self._acks)
 
@@ -212,14 +226,14 @@ class ClientSession:
     # ---- what the gateway says -----------------------------------------------------------------------------------
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
-        if self._gateway_id and welcome.gateway_id != self._gateway_id:
+        if self._known_as[0] not in (b"", welcome.gateway_id):
             self._gateway_changed_at = self._now
-        self._gateway_id = welcome.gateway_id
+        self._known_as = (welcome.gateway_id, welcome.incarnation)
         self._grace_s = welcome.grace_s
         self.is_connected = True
         for call in self._open.values():
             if call.is_sent:
-                self._send_submit(call, again=True)
+                self._send_submit(call)
         self._send(pb.Frame(synced=pb.Synced()))
         for query in self._queries.values():
             self._send(pb.Frame(query=query))
@@ -234,13 +248,19 @@ class ClientSession:
         if call is None or event.attempt < call.attempt:
             return
         if event.attempt > call.attempt:
+            if call.has_ended:
+                return  # it ended for this side; the gateway stops the new attempt when the end is acknowledged
             call.attempt = event.attempt
             call.seq = call.taken_seq = call.acked_seq = 0
-            call.has_ended = False
         if event.seq != call.seq + 1:
+            if event.seq <= call.taken_seq:
+                self._acknowledge(event.call_id, call)  # it comes again, so an earlier acknowledgement was lost
+                self._must_repeat_acks = True
             return  # seen before, or what lies between is on its way
+        body = event.WhichOneof("body")
         call.seq = event.seq
-        call.has_ended = event.WhichOneof("body") in ("result", "error")
+        call.has_item = call.has_item or body == "item"
+        call.has_ended = body in ("result", "error")
         self._effects.append(Deliver(event.call_id, event))
 
     def _on_verdict(self, verdict: pb.Verdict) -> None:
@@ -249,7 +269,10 @@ class ClientSession:
             return
         self._acks[verdict.call_id] = pb.Acknowledged(call_id=verdict.call_id, attempt=call.attempt, ended=True)
         self._close(verdict.call_id)
-        self._effects.append(Judged(verdict.call_id, verdict.error))
+        if call.has_ended:
+            self._must_repeat_acks = True
+        else:
+            self._effects.append(Judged(verdict.call_id, verdict.error))
 
     def _on_answer(self, answer: pb.Answer) -> None:
         if self._queries.pop(answer.query_id, None) is not None:
@@ -266,28 +289,53 @@ class ClientSession:
     def _send_unsent(self) -> None:
         while self._unsent and self.is_connected and self._sent_count < MAX_OPEN:
             call = self._open.get(self._unsent.popleft())
-            if call is not None:
-                call.is_sent = True
-                self._sent_count += 1
-                self._send_submit(call, again=self._gateway_is_recovering())
+            if call is None:
+                continue
+            if call.deadline is not None and self._now >= call.deadline:
+                self._end_late(call)
+                continue
+            call.sent_to = self._known_as
+            self._sent_count += 1
+            self._send_submit(call)
+
+    def _end_late(self, call: OpenCall) -> None:
+        """It never left this process."""
+        del self._open[call.submit.call_id]
+        late = pb.ErrorInfo(code="deadline", message="its timeout ran out before the gateway could be told of it")
+        self._effects.append(Judged(call.submit.call_id, late))
 
     def _gateway_is_recovering(self) -> bool:
         """The gateway restarted a moment ago, and its nodes may not all be back."""
         changed = self._gateway_changed_at
         return changed is not None and self._now - changed < self._grace_s
 
-    def _send_submit(self, call: OpenCall, again: bool) -> None:
-        submit = call.submit
-        if again or call.deadline is not None:
-            submit = pb.Submit()
-            submit.CopyFrom(call.submit)
-            submit.again = again
-            submit.seen_attempt = call.attempt
-            submit.seen_seq = call.seq
-            submit.taken_seq = call.taken_seq
-            if call.deadline is not None:
-                submit.options.timeout_s = max(call.deadline - self._now, 1e-3)
+    def _send_submit(self, call: OpenCall) -> None:
+        """Send it as it is the first time, and with what this side has of it later."""
+        is_recovering = self._gateway_is_recovering()
+        may_be_held = call.sent_to != self._known_as
+        if call.attempt == 0 and call.deadline is None and not may_be_held and not is_recovering:
+            self._send(pb.Frame(submit=call.submit))
+            return
+        submit = pb.Submit()
+        submit.CopyFrom(call.submit)
+        submit.again = may_be_held
+        submit.nodes_may_return = is_recovering
+        submit.seen_attempt = call.attempt
+        submit.seen_seq = call.seq
+        submit.seen_item = call.has_item
+        submit.seen_end = call.has_ended
+        submit.taken_seq = call.taken_seq
+        if call.deadline is not None:
+            left_s = call.deadline - self._now
+            submit.options.timeout_s = (
+                left_s if left_s > 0 else min(left_s, -1e-9)
+            )  # 0 would mean that it has no deadline
         self._send(pb.Frame(submit=submit))
+
+    def _acknowledge(self, call_id: bytes, call: OpenCall, ended: bool = False) -> None:
+        call.acked_seq = call.taken_seq
+        call.unacked_bytes = 0
+        self._acks[call_id] = pb.Acknowledged(call_id=call_id, attempt=call.attempt, seq=call.taken_seq, ended=ended)
 
     def _close(self, call_id: bytes) -> None:
         call = self._open.pop(call_id)

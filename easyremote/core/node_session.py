@@ -114,6 +114,7 @@ class NodeSession:
         self._state = state
         self._window = window
         self._revision = 0
+        self._told_revision = 0
         self._attempts: dict[tuple[bytes, int], Attempt] = {}
         self._waiting: deque[Attempt] = deque()
         self._running: dict[tuple[bytes, int], Attempt] = {}
@@ -125,6 +126,7 @@ class NodeSession:
 
     def hello(self) -> pb.Frame:
         """The first frame of a new connection."""
+        self._told_revision = self._revision
         state = pb.NodeState()
         state.CopyFrom(self._state)
         state.attempts.extend(
@@ -159,6 +161,8 @@ class NodeSession:
     def tick(self, now: float) -> list[NodeEffect]:
         """Time passed. Call it every `STARTED_AFTER_S` or so while something runs."""
         self._now = now
+        for attempt in [waiting for waiting in self._waiting if self._is_late(waiting)]:
+            self._end_late(attempt)
         for attempt in list(self._running.values()):
             if attempt.seq == 0 and attempt.started_at is not None and now - attempt.started_at >= STARTED_AFTER_S:
                 self._emit(attempt, pb.Event())
@@ -183,9 +187,7 @@ class NodeSession:
         del self._state.offers[:]
         self._state.offers.extend(specs)
         if self.is_connected:
-            self._send(
-                pb.Frame(offers=pb.Offers(revision=self._revision, offers=self._state.offers, slots=self._state.slots))
-            )
+            self._send_offers()
         return self._revision
 
     def report(self, load: pb.Load) -> None:
@@ -216,6 +218,7 @@ class NodeSession:
             elif event.WhichOneof("body") in ("result", "error"):
                 attempt.has_ended = True
                 self._running.pop(attempt.key, None)
+                self._effects.append(Release(attempt))  # again: payloads may have been made since it was forgotten
         self._start_next()
         return self._take()
 
@@ -230,7 +233,9 @@ class NodeSession:
         for attempt in self._attempts.values():
             for _, _, frame in attempt.kept:
                 self._send(frame)
-        self._effects += [Joined(welcome), OffersConfirmed(self._revision)]
+        self._effects += [Joined(welcome), OffersConfirmed(self._told_revision)]
+        if self._told_revision != self._revision:  # offered between this connection's Hello and its Welcome
+            self._send_offers()
 
     def _on_refused(self, refused: pb.Refused) -> None:
         self._effects.append(Rejected(refused))
@@ -297,8 +302,8 @@ class NodeSession:
             attempt = self._waiting.popleft()
             if attempt.has_ended or attempt.key not in self._attempts:
                 continue
-            if attempt.deadline is not None and self._now >= attempt.deadline:
-                self._end_with(attempt, "deadline", "its timeout ran out before it could start")
+            if self._is_late(attempt):
+                self._end_late(attempt)
                 continue
             attempt.started_at = self._now
             if attempt.submit.options.run_timeout_s > 0:
@@ -306,6 +311,12 @@ class NodeSession:
             attempt.started.node_id = self._state.node_id
             self._running[attempt.key] = attempt
             self._effects.append(Start(attempt))
+
+    def _is_late(self, attempt: Attempt) -> bool:
+        return attempt.deadline is not None and self._now >= attempt.deadline and not attempt.has_ended
+
+    def _end_late(self, attempt: Attempt) -> None:
+        self._end_with(attempt, "deadline", "its timeout ran out before it could start")
 
     def _check_deadline(self, attempt: Attempt) -> None:
         timeouts = attempt.submit.options
@@ -351,6 +362,10 @@ class NodeSession:
     def _release(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.key, None)
         self._effects.append(Release(attempt))
+
+    def _send_offers(self) -> None:
+        offers = pb.Offers(revision=self._revision, offers=self._state.offers, slots=self._state.slots)
+        self._send(pb.Frame(offers=offers))
 
     def _send(self, frame: pb.Frame) -> None:
         self.outbox.append(frame)

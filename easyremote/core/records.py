@@ -17,6 +17,16 @@ PREFETCH_HIDES_S = 0.004
 
 MAX_PREFETCH = 64
 
+MAX_NAME = 200
+"""Characters of a function's or a node's name."""
+
+MAX_RETRIES = 1000
+MAX_ATTEMPT = 1_000_000
+"""An attempt's number beyond this is no attempt of ours."""
+
+SHORTEST_S, LONGEST_S = 1e-6, 1e6
+"""A node that reports a duration beyond these is taken for one that reports the nearer of them."""
+
 
 class Send(NamedTuple):
     """Put this frame on that connection."""
@@ -52,6 +62,7 @@ class Session:
     connected_at: float
     heard_at: float
     sent_at: float
+    incarnation: int = 0
     away_since: float | None = None
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
@@ -68,6 +79,7 @@ class Node:
     price: float
     labels: dict[str, str]
     offers: dict[str, pb.FunctionSpec] = field(default_factory=dict)
+    offered_since: dict[str, int] = field(default_factory=dict)  # a counter that grows with each registration
     calls: dict[bytes, Call] = field(default_factory=dict)  # every call it holds, ended ones that wait for an ack too
     running_count: int = 0
     finished: int = 0
@@ -92,6 +104,7 @@ class Node:
 
     def learn(self, function: str, run_s: float) -> None:
         """Take a measured duration into the smoothed ones."""
+        run_s = min(max(run_s, SHORTEST_S), LONGEST_S)
         self.service_s += SMOOTHING * (run_s - self.service_s) if self.service_s else run_s
         known = self.durations_s.get(function)
         self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
@@ -104,6 +117,7 @@ class QueueKey(NamedTuple):
     node_id: str
     python: str  # minor version that shipped code needs; empty: any
     is_code: bool
+    cost_limit: float  # 0: none
 
 
 @dataclass(slots=True, eq=False)
@@ -118,13 +132,16 @@ class Call:
     created_at: float
     order: int
     node: Node | None = None
-    attempt: int = 0
+    attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out
+    runs: int = 0  # attempts that a node got, or may have got
+    is_claimed: bool = False  # its attempt was begun by an earlier gateway
+    end_was_missed: bool = False  # it ended, and its client came back without having seen that
     sent_item: bool = False
     is_abandoned: bool = False  # its client doesn't want it any more
     verdict: pb.Frame | None = None
     deadline: float | None = None
     queue_deadline: float | None = None
-    hold_until: float | None = None
+    hold_until: float | None = None  # how long it waits for whom the restart of a gateway keeps away
 
     def to(self, event: CallEvent) -> None:
         self.state = next_state(self.state, event)
@@ -136,7 +153,14 @@ class Call:
     @property
     def title(self) -> str:
         """What people call it."""
-        return self.submit.options.label or self.submit.function or self.submit.code.spec.name or "code"
+        name = self.submit.options.label or self.submit.function or self.submit.code.spec.name or "code"
+        return name[:MAX_NAME]
+
+    @property
+    def retries(self) -> int | None:
+        """Attempts that it may have beyond the first; None: as many as the gateway's default."""
+        options = self.submit.options
+        return min(options.retries, MAX_RETRIES) if options.retries_set else None
 
 
 @dataclass(slots=True, eq=False)

@@ -37,6 +37,7 @@ TABLE: dict[tuple[CallState, CallEvent], CallState] = {
     (CallState.HELD, CallEvent.HOLD_EXPIRED): CallState.QUEUED,
     (CallState.HELD, CallEvent.ENDED): CallState.ENDED,
     (CallState.QUEUED, CallEvent.DISPATCHED): CallState.ASSIGNED,
+    (CallState.QUEUED, CallEvent.CLAIMED): CallState.RUNNING,  # by a newer attempt than one that was claimed just now
     (CallState.QUEUED, CallEvent.ENDED): CallState.ENDED,
     (CallState.ASSIGNED, CallEvent.STARTED): CallState.RUNNING,
     (CallState.ASSIGNED, CallEvent.ENDED): CallState.ENDED,

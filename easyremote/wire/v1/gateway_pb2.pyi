@@ -187,7 +187,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[int] = ..., has_default: _Optional[bool] = ..., default_text: _Optional[str] = ..., annotation_text: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "features", "gateway_id", "resumed", "heartbeat_s", "grace_s", "version", "node_id")
+    __slots__ = ("protocol", "features", "gateway_id", "resumed", "heartbeat_s", "grace_s", "version", "node_id", "incarnation")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +196,7 @@ class Welcome(_message.Message):
     GRACE_S_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     gateway_id: bytes
@@ -204,7 +205,8 @@ class Welcome(_message.Message):
     grace_s: float
     version: str
     node_id: str
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., gateway_id: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., heartbeat_s: _Optional[float] = ..., grace_s: _Optional[float] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ...) -> None: ...
+    incarnation: int
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., gateway_id: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., heartbeat_s: _Optional[float] = ..., grace_s: _Optional[float] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("code", "message", "retry_after_s")
@@ -227,7 +229,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +240,9 @@ class Submit(_message.Message):
     SEEN_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SEEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     TAKEN_SEQ_FIELD_NUMBER: _ClassVar[int]
+    SEEN_ITEM_FIELD_NUMBER: _ClassVar[int]
+    SEEN_END_FIELD_NUMBER: _ClassVar[int]
+    NODES_MAY_RETURN_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -248,7 +253,10 @@ class Submit(_message.Message):
     seen_attempt: int
     seen_seq: int
     taken_seq: int
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
+    seen_item: bool
+    seen_end: bool
+    nodes_may_return: bool
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ...) -> None: ...
 
 class Options(_message.Message):
     __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on")

@@ -1,0 +1,54 @@
+"""What the gateway tells those who ask what it knows."""
+
+from __future__ import annotations
+
+from easyremote.core.placing import Placing
+from easyremote.core.records import Node
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+def answer(query: pb.Query, placing: Placing, gateway: pb.GatewayRecord, now: float) -> pb.Answer:
+    """The answer to a client's question. `gateway` is the gateway's record of itself."""
+    reply = pb.Answer(query_id=query.query_id)
+    what = query.WhichOneof("what")
+    nodes = placing.nodes.values()
+    if what == "list_nodes":
+        reply.nodes.extend(_node_record(node, now) for node in nodes)
+        reply.gateway.CopyFrom(gateway)
+    elif what == "list_functions":
+        names = sorted({name for node in nodes for name in node.offers})
+        reply.functions.extend(_function_record(name, placing) for name in names)
+    elif what == "describe_function":
+        record = _function_record(query.describe_function, placing)
+        if record.nodes:
+            reply.functions.append(record)
+        else:
+            reply.close_names.extend(placing.close_names(query.describe_function))
+    else:
+        reply.error.CopyFrom(pb.ErrorInfo(code="remote_protocol", message="this gateway doesn't know that query"))
+    return reply
+
+
+def _function_record(name: str, placing: Placing) -> pb.FunctionRecord:
+    offering = [node for node in placing.nodes.values() if name in node.offers]
+    record = pb.FunctionRecord(nodes=[node.node_id for node in offering])
+    if offering:
+        record.spec.CopyFrom(offering[-1].offers[name])
+    return record
+
+
+def _node_record(node: Node, now: float) -> pb.NodeRecord:
+    return pb.NodeRecord(
+        node_id=node.node_id,
+        status="connected" if node.is_here else "away",
+        slots=node.slots,
+        running=node.running_count,
+        finished=node.finished,
+        failed=node.failed,
+        functions=sorted(node.offers),
+        load=node.load,
+        runtime=node.session.runtime,
+        labels=node.labels,
+        connected_s=now - node.session.connected_at,
+        price=node.price,
+    )

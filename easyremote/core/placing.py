@@ -1,0 +1,181 @@
+"""Which nodes could run a call, which can now, and what is missing where none can."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from easyremote.core.records import Call, Node, QueueKey
+from easyremote.core.strategies import Strategy, make_strategy
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+_NOBODY = (
+    "no node is connected; start one with 'easyremote join ADDRESS', or `%easyremote start --nodes 1` in a notebook"
+)
+
+_MAX_KEYS = 1024
+"""Answers remembered; at this many all are worked out anew."""
+
+
+class Placing:
+    """The nodes by name, and what they offer."""
+
+    def __init__(self, default_strategy: str) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._default_strategy = default_strategy
+        self._strategies: dict[str, Strategy] = {}
+        self._candidates: dict[QueueKey, list[Node]] = {}  # dropped whenever a node or its offers change
+        self._registrations = 0
+
+    # ---- nodes ---------------------------------------------------------------------------------------------------
+
+    def add(self, node: Node) -> None:
+        self.nodes[node.node_id] = node
+        self._candidates.clear()
+
+    def remove(self, node: Node) -> None:
+        """Its name may have been taken over already."""
+        if self.nodes.get(node.node_id) is node:
+            del self.nodes[node.node_id]
+        self._candidates.clear()
+
+    def take_offers(self, node: Node, offers: Iterable[pb.FunctionSpec]) -> None:
+        node.offers = {spec.name: spec for spec in offers}
+        since: dict[str, int] = {}
+        for name in node.offers:
+            self._registrations += 1
+            since[name] = node.offered_since.get(name, self._registrations)
+        node.offered_since = since
+        self._candidates.clear()
+
+    # ---- choosing ------------------------------------------------------------------------------------------------
+
+    def candidates(self, key: QueueKey) -> list[Node]:
+        """Nodes that could ever run calls of this key, those that are away for a moment included."""
+        found = self._candidates.get(key)
+        if found is None:
+            if len(self._candidates) >= _MAX_KEYS:
+                self._candidates.clear()
+            found = self._candidates[key] = self._find(key)
+        return found
+
+    def _find(self, key: QueueKey) -> list[Node]:
+        found = [node for node in self.nodes.values() if _can_run(node, key)]
+        if len(found) > 1 and not key.is_code:
+            first = min(found, key=lambda node: node.offered_since[key.function])
+            if not first.offers[key.function].load_balancing:
+                return [first]
+        return found
+
+    def ready(self, key: QueueKey) -> list[Node]:
+        """Those of them that can take a call now."""
+        return [
+            node
+            for node in self.candidates(key)
+            if node.session.conn is not None and node.credit > 0 and _is_affordable(node, key)
+        ]
+
+    def takes(self, node: Node, key: QueueKey) -> bool:
+        """Whether this node runs calls of this key."""
+        return node in self.candidates(key) and _is_affordable(node, key)
+
+    def choose(self, call: Call, ready: list[Node]) -> Node:
+        """One of these, by the call's strategy; a node that lost it before only where there is no other."""
+        options = call.submit.options
+        if options.not_on:
+            ready = [node for node in ready if node.node_id not in options.not_on] or ready
+        if len(ready) == 1:
+            return ready[0]
+        return self._strategy(options.strategy).choose(call.key.function, ready)  # type: ignore[return-value]
+
+    def _strategy(self, name: str) -> Strategy:
+        name = name or self._default_strategy
+        if name not in self._strategies:
+            self._strategies[name] = make_strategy(name)
+        return self._strategies[name]
+
+    # ---- what is missing -----------------------------------------------------------------------------------------
+
+    def problem(self, call: Call) -> pb.ErrorInfo | None:
+        """Why no node here will ever run this call, or None."""
+        key = call.key
+        candidates = self.candidates(key)
+        if any(_is_affordable(node, key) for node in candidates):
+            return None
+        if candidates:
+            return _too_dear(call, candidates)
+        if key.node_id and key.node_id not in self.nodes:
+            there = ", ".join(sorted(self.nodes)) or "none"
+            text = f"node '{key.node_id[:200]}' isn't connected to this gateway; connected are: {there}"
+            return pb.ErrorInfo(code="node_gone", message=text)
+        if not self.nodes:
+            return pb.ErrorInfo(code="no_node", message=f"'{call.title}' can't run: {_NOBODY}")
+        return self._wrong_python(key) if key.is_code else self._unknown_function(key)
+
+    def close_names(self, function: str, node_id: str = "") -> list[str]:
+        """Offered names that look like this one."""
+        names = {name for node in self.nodes.values() if node_id in ("", node.node_id) for name in node.offers}
+        by_lower = {name.lower(): name for name in sorted(names)}
+        found = difflib.get_close_matches(function[:200].lower(), list(by_lower), n=3, cutoff=0.6)
+        return [by_lower[name] for name in found]
+
+    def _wrong_python(self, key: QueueKey) -> pb.ErrorInfo:
+        theirs = ", ".join(
+            f"{node.node_id} has {minor(node.session.runtime.python)}"
+            for node in self.nodes.values()
+            if key.node_id in ("", node.node_id)
+        )
+        return pb.ErrorInfo(
+            code="environment_mismatch",
+            message=f"this code was made by Python {key.python} and runs on no other version: {theirs}. Call a function "
+            f"that is registered on the node, or use Python {key.python} there",
+        )
+
+    def _unknown_function(self, key: QueueKey) -> pb.ErrorInfo:
+        where = f"node '{key.node_id}'" if key.node_id else "this gateway"
+        close = self.close_names(key.function, key.node_id)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
+        return pb.ErrorInfo(
+            code="function_not_found",
+            message=f"no function '{key.function[:200]}' on {where}{hint}",
+            details={"close_names": "\n".join(close)},
+        )
+
+
+def queue_key(submit: pb.Submit) -> QueueKey:
+    is_code = submit.HasField("code")
+    options = submit.options
+    limit = options.cost_limit if options.cost_limit > 0 else 0.0
+    return QueueKey(submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit)
+
+
+def minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _can_run(node: Node, key: QueueKey) -> bool:
+    if key.node_id and key.node_id != node.node_id:
+        return False
+    if key.is_code:
+        return not key.python or minor(node.session.runtime.python) == key.python
+    return key.function in node.offers
+
+
+def _cost(node: Node, key: QueueKey) -> float:
+    """What a call is expected to cost there; 0 where it never ran, so that it is tried once."""
+    return node.expected_s(key.function) * node.price
+
+
+def _is_affordable(node: Node, key: QueueKey) -> bool:
+    return key.cost_limit == 0 or _cost(node, key) <= key.cost_limit
+
+
+def _too_dear(call: Call, candidates: list[Node]) -> pb.ErrorInfo:
+    cheapest = min(candidates, key=lambda node: _cost(node, call.key))
+    cost = _cost(cheapest, call.key)
+    return pb.ErrorInfo(
+        code="cost_limit",
+        message=f"no node runs '{call.title}' within cost_limit={call.key.cost_limit:g}; the cheapest is "
+        f"'{cheapest.node_id}' at an expected {cost:g}",
+        details={"cheapest_node": cheapest.node_id, "cheapest_cost": f"{cost:g}"},
+    )

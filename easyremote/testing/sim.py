@@ -1,0 +1,380 @@
+"""A seeded world: one gateway, nodes and clients with their real cores, virtual time, and faults.
+
+`simulate(seed, plan)` makes a world, lets it run until nothing is left to do, and checks every promise on the way:
+
+- `check()` of a core after everything that it did;
+- each call ends exactly once at its client, and with its own value where it succeeds;
+- a stream's items come once, in order, without gaps;
+- a call with `retries=0` begins at most once;
+- a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
+- in the end nothing is left: no call at the gateway, no attempt at a node, no open call at a client;
+- where the plan's faults are `gentle` (shorter than the grace time), every call that its user let run ends with its value and
+  was begun once.
+
+The same seed and plan give the same trace, in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from easyremote.config import GatewaySettings
+from easyremote.core.node_session import Attempt
+from easyremote.testing.clock import Schedule
+from easyremote.testing.peers import Peer, SimGateway
+from easyremote.testing.scripts import Asked, Execution, Script
+from easyremote.testing.sim_client import SimClient
+from easyremote.testing.sim_node import SimNode
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+FUNCTIONS = ("f", "g", "h")
+
+GENTLE_FAULTS = ("cut_client", "cut_node", "stall_client", "stall_node", "crash_gateway")
+"""Faults that cost no call anything when they are short."""
+
+FAULTS = (
+    *GENTLE_FAULTS,
+    "mute_client",
+    "mute_node",
+    "crash_node",
+    "crash_client",
+    "freeze_gateway",
+    "freeze_node",
+    "freeze_client",
+    "leave_node",
+    "leave_client",
+    "change_offers",
+)
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something goes wrong at `at_s` with the `target`-th peer of its kind, and is over `lasts_s` later."""
+
+    at_s: float
+    kind: str
+    target: int
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a world is made of and what it is to suffer.
+
+    `faults` names the kinds to draw from, `fault_count` how many; `schedule` gives them exactly instead. Parts of calls:
+    `cancelled` by their user, `timed` with a timeout, `once_only` with retries=0, `pinned` to a node, `streams`.
+    """
+
+    nodes: int = 3
+    clients: int = 2
+    slots: int = 2
+    calls: int = 24
+    active_s: float = 12.0
+    faults: tuple[str, ...] = ()
+    fault_count: int = 0
+    fault_lasts_s: tuple[float, float] = (0.1, 12.0)
+    schedule: tuple[Fault, ...] = ()
+    gentle: bool = False
+    cancelled: float = 0.1
+    timed: float = 0.1
+    once_only: float = 0.25
+    pinned: float = 0.1
+    streams: float = 0.4
+    endless: float = 0.05
+    waiting: float = 0.1  # with a queue timeout
+    duplicates: float = 0.0
+    every_node_offers_all: bool = False
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
+
+
+def simulate(seed: int, plan: Plan) -> World:
+    """Run a world to its end. Raises Violation, with the seed and the last things that happened."""
+    world = World(seed, plan)
+    try:
+        world.run()
+    except Exception as error:
+        raise Violation(f"seed {seed}: {type(error).__name__}: {error}\nplan: {plan}\n{world.tail()}") from error
+    return world
+
+
+class World:
+    """See the module. `note` writes its trace; `digest` sums it up."""
+
+    def __init__(self, seed: int, plan: Plan) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.rng = Random(seed)
+        self.digest = hashlib.sha256()
+        self.log: deque[str] = deque(maxlen=400)
+        self.schedule = Schedule()
+        self.schedule.now = 100.0
+        self.gateway = SimGateway(self, plan.settings)
+        self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
+        self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
+        self.calls: dict[bytes, Asked] = {}
+        self._settles_after = self.schedule.now + plan.active_s
+        work = Random(f"{seed} work")  # so that calls stay the same when the schedule of faults is changed
+        for index in range(plan.calls):
+            self._plan_call(f"call {index}", work)
+        for fault in plan.schedule or self._draw_faults():
+            self._plan_fault(fault)
+
+    def note(self, text: str) -> None:
+        line = f"{self.schedule.now - 100:9.4f}  {text}"
+        self.log.append(line)
+        self.digest.update(line.encode())
+
+    def tail(self, lines: int = 80) -> str:
+        return "\n".join(list(self.log)[-lines:])
+
+    # ---- running -------------------------------------------------------------------------------------------------
+
+    def run(self, patience_s: float = 90.0) -> None:
+        """Until nothing is left to do; a Violation when that takes too long."""
+        until = self._settles_after
+        while self.schedule.now < until:
+            self.schedule.run_next()
+        until = self.schedule.now + patience_s
+        while self._leftovers():
+            if self.schedule.now > until:
+                raise Violation(f"left over: {'; '.join(self._leftovers())}")
+            look_again_at = self.schedule.now + 0.5
+            while self.schedule.now < look_again_at:
+                self.schedule.run_next()
+        self._check_ends()
+
+    def _leftovers(self) -> list[str]:
+        """What should not be there when everybody has done their part."""
+        left = [
+            f"{asked.name} hasn't ended" for asked in self.calls.values() if not asked.has_ended and not asked.is_orphan
+        ]
+        left += self.gateway.broker.leftovers()
+        left += [f"{node.name} holds {node.core.held_count} attempts" for node in self.nodes if node.core.held_count]
+        left += [f"{node.name} runs {len(node.runs)}" for node in self.nodes if node.runs]
+        left += [f"{c.name} has {c.core.open_count} calls open" for c in self.clients if c.core.open_count]
+        return left
+
+    def _check_ends(self) -> None:
+        for asked in self.calls.values():
+            if asked.is_orphan:
+                continue
+            if self.plan.gentle and asked.outcomes[0] not in ("cancelled", "deadline"):
+                expected = "remote" if asked.script.ends == "error" else "value"
+                self._expect(asked.outcomes == [expected], f"{asked.name} ended with {asked.outcomes}, not {expected}")
+                self._expect(len(asked.executions) == 1, f"{asked.name} was begun {len(asked.executions)} times")
+
+    def _expect(self, condition: bool, text: str) -> None:
+        if not condition:
+            raise Violation(text)
+
+    # ---- what peers report ---------------------------------------------------------------------------------------
+
+    def run_began(self, node: SimNode, attempt: Attempt) -> None:
+        asked = self.calls[attempt.call_id]
+        self.note(f"{node.name} begins {asked.name} attempt {attempt.number}")
+        asked.executions.append(Execution(node.name, attempt.number, self.schedule.now))
+        self._expect(node.running_count <= node.slots, f"{node.name} runs {node.running_count} of {node.slots}")
+        once = asked.is_once_only or self.plan.gentle
+        self._expect(len(asked.executions) == 1 or not once, f"{asked.name} is begun again: {asked.executions}")
+        if asked.deadline is not None:
+            late_s = self.schedule.now - asked.deadline
+            self._expect(late_s < self._transit_slack_s(), f"{asked.name} is begun {late_s:.3f} s after its deadline")
+
+    def _transit_slack_s(self) -> float:
+        """How much later than its deadline a call may begin: clocks can't be compared, so time on the way isn't counted."""
+        slow = any(word in kind for kind in self._fault_kinds() for word in ("stall", "freeze"))
+        return 1e9 if slow else 0.6
+
+    def _fault_kinds(self) -> Sequence[str]:
+        return [fault.kind for fault in self.plan.schedule] or self.plan.faults
+
+    def item_came(self, asked: Asked, event: pb.Event) -> None:
+        expected = asked.script.item(len(asked.items))
+        self._expect(event.item.data == expected, f"{asked.name}: {event.item.data!r} came as item {len(asked.items)}")
+        asked.items.append(event.item.data)
+
+    def call_ended(self, asked: Asked, outcome: str) -> None:
+        self.note(f"{asked.name} ends with {outcome}")
+        asked.outcomes.append(outcome)
+        self._expect(len(asked.outcomes) == 1, f"{asked.name} ended more than once: {asked.outcomes}")
+        self._expect(outcome != "a wrong value", f"{asked.name} got another call's value")
+        if outcome == "value":
+            count = asked.script.items
+            self._expect(len(asked.items) == count, f"{asked.name} ended after {len(asked.items)} of {count} items")
+
+    # ---- calls ---------------------------------------------------------------------------------------------------
+
+    def _plan_call(self, name: str, work: Random) -> None:
+        plan = self.plan
+        is_endless = work.random() < plan.endless
+        is_stream = work.random() < plan.streams
+        script = Script(
+            name,
+            items=work.randint(1, 30) if is_stream else 0,
+            outputs=work.choice((0, 0, 1, 3)),
+            item_bytes=work.choice((0, 1000, 300_000, 2_000_000)),
+            step_s=work.choice((0.001, 0.01, 0.1, 0.1, 0.4 if is_stream else 2.0)),
+            ends="never" if is_endless else work.choice(("value", "value", "value", "value", "error")),
+        )
+        options = pb.Options()
+        if work.random() < plan.once_only:
+            options.retries_set = True
+        elif work.random() < 0.3:
+            options.retries_set, options.retries = True, work.randint(1, 4)
+        if work.random() < plan.pinned:
+            options.node_id = f"n{work.randrange(plan.nodes)}"
+        if work.random() < plan.waiting:
+            options.queue_timeout_s = work.choice((0.5, 5.0, 20.0))
+        if work.random() < plan.timed:
+            options.timeout_s = work.choice((0.05, 0.5, 3.0, 10.0))
+        gives_up_after = work.uniform(0.0, 5.0) if work.random() < plan.cancelled or is_endless else None
+        take_s = work.choice((0.001, 0.001, 0.02, 0.2))
+        at = work.uniform(0.5, plan.active_s)
+        client, call_id = work.randrange(plan.clients), work.randbytes(16)
+        function = work.choice(FUNCTIONS)
+        asked = Asked(call_id, function, script, options, 0.0, "")
+        minds_the_clock = work.random() < 0.5
+        self._at(at, lambda: self._ask(asked, client, take_s, gives_up_after, minds_the_clock))
+
+    def _ask(self, asked: Asked, client_index: int, take_s: float, gives_up_after: float | None, minds: bool) -> None:
+        client = self.clients[client_index]
+        if not client.is_alive or self.schedule.now < client.frozen_until:
+            return
+        asked.client, asked.asked_at = client.name, self.schedule.now
+        self.calls[asked.call_id] = asked
+        self.note(f"{client.name} submits {asked.name}")
+        if asked.options.timeout_s > 0:
+            asked.deadline = self.schedule.now + asked.options.timeout_s
+            if minds:  # somebody waits for it, and gives up at its deadline
+                client.after(asked.options.timeout_s, lambda: client.cancel(asked.call_id, "deadline"))
+        client.submit(asked, take_s)
+        if gives_up_after is not None:
+            client.after(gives_up_after, lambda: client.cancel(asked.call_id, "cancelled"))
+
+    # ---- faults --------------------------------------------------------------------------------------------------
+
+    def _draw_faults(self) -> list[Fault]:
+        plan, rng = self.plan, Random(f"{self.seed} faults")
+        if not plan.faults:
+            return []
+        return [
+            Fault(
+                rng.uniform(0.3, plan.active_s),
+                rng.choice(plan.faults),
+                rng.randrange(1000),
+                rng.uniform(*plan.fault_lasts_s) if rng.random() < 0.7 else plan.fault_lasts_s[0],
+            )
+            for _ in range(plan.fault_count)
+        ]
+
+    def _plan_fault(self, fault: Fault) -> None:
+        self._settles_after = max(self._settles_after, 100.0 + fault.at_s + fault.lasts_s)
+        self._at(fault.at_s, lambda: self._inject(fault))
+
+    def _inject(self, fault: Fault) -> None:
+        what, _, whom = fault.kind.partition("_")
+        self.note(f"fault: {fault.kind} {fault.target} for {fault.lasts_s:.3f} s")
+        if whom == "gateway":
+            self._trouble_gateway(what, fault.lasts_s)
+            return
+        if what == "change":
+            self._change_offers(fault)
+            return
+        peers: list[Peer] = [*(self.nodes if whom == "node" else self.clients)]
+        peer = peers[fault.target % len(peers)]
+        if not peer.is_alive or (self.plan.gentle and not peer.is_up):
+            return  # two short faults in a row would make a long one
+        if what == "cut":
+            self._cut(peer, fault.lasts_s)
+        elif what == "mute":
+            self._mute(peer, fault.lasts_s)
+        elif what == "stall":
+            if peer.wire is not None:
+                peer.wire.stalled_until = self.schedule.now + fault.lasts_s
+        elif what == "freeze":
+            peer.freeze(fault.lasts_s)
+        else:
+            self._end(peer, fault.lasts_s, is_clean=what == "leave")
+
+    def _cut(self, peer: Peer, lasts_s: float) -> None:
+        """Both ends notice, each in its own time; what is on its way is lost."""
+        peer.unreachable_until = self.schedule.now + lasts_s
+        if peer.wire is not None and not peer.wire.is_dead:
+            wire = peer.wire
+            wire.die()
+            latest = 0.4 if self.plan.gentle else 2.0
+            self.gateway.notice(wire, self.rng.uniform(0, latest))
+            peer.notice(wire, self.rng.uniform(0, latest))
+
+    def _mute(self, peer: Peer, lasts_s: float) -> None:
+        """The connection swallows everything and nobody is told."""
+        peer.unreachable_until = self.schedule.now + lasts_s
+        if peer.wire is not None:
+            peer.wire.die()
+
+    def _end(self, peer: Peer, away_s: float, is_clean: bool) -> None:
+        """The process ends; another one takes its place, under the same name when it is a node."""
+        if is_clean and isinstance(peer, SimNode | SimClient):
+            peer.goodbye()
+        else:
+            peer.crash()
+            if peer.wire is not None:
+                peer.wire.die()
+                self.gateway.notice(peer.wire, self.rng.uniform(0, 1.0))
+        for asked in self.calls.values():
+            asked.is_orphan = asked.is_orphan or (asked.client == peer.name and not is_clean)
+        self._at(self.schedule.now - 100 + away_s, lambda: self._replace(peer))
+
+    def _replace(self, peer: Peer) -> None:
+        if isinstance(peer, SimNode):
+            node = self._new_node(peer.name)
+            self.nodes[self.nodes.index(peer)] = node
+        elif isinstance(peer, SimClient):
+            name = f"{peer.name}'"
+            self.clients[self.clients.index(peer)] = self._new_client(name)
+
+    def _trouble_gateway(self, what: str, lasts_s: float) -> None:
+        if not self.gateway.is_alive:
+            return
+        if what == "freeze":
+            self.gateway.freeze(lasts_s)
+            return
+        self.gateway.crash()
+        self._at(self.schedule.now - 100 + lasts_s, self._restart_gateway)
+
+    def _restart_gateway(self) -> None:
+        self.note("the gateway is back")
+        self.gateway = SimGateway(self, self.plan.settings)
+
+    def _change_offers(self, fault: Fault) -> None:
+        node = self.nodes[fault.target % len(self.nodes)]
+        if node.is_alive:
+            rng = Random(fault.target)
+            node.offer(name for name in FUNCTIONS if rng.random() < 0.6)
+
+    # ---- making peers --------------------------------------------------------------------------------------------
+
+    def _new_node(self, name: str) -> SimNode:
+        offered = FUNCTIONS
+        if not self.plan.every_node_offers_all and not self.plan.gentle:
+            offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
+        return SimNode(self, name, self.plan.slots, offered)
+
+    def _new_client(self, name: str) -> SimClient:
+        return SimClient(self, name, self.plan.duplicates)
+
+    def _at(self, at_s: float, work) -> None:
+        self.schedule.at(100.0 + at_s, None, work)
+
+
+def with_schedule(plan: Plan, schedule: Sequence[Fault]) -> Plan:
+    """The same plan with exactly these faults."""
+    return replace(plan, schedule=tuple(schedule))

@@ -1,0 +1,174 @@
+"""A pretend client: the real session core, and consumers as patient or slow as the real `Call` may be."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any, Protocol
+
+from easyremote.core import client_session as core
+from easyremote.testing.clock import Timer
+from easyremote.testing.peers import Peer, Surroundings
+from easyremote.testing.scripts import Asked
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+ACK_DELAY_S = 0.02
+TAKE_EVENTS = 32
+TAKE_BYTES = 256 * 1024
+
+
+class ClientWorld(Surroundings, Protocol):
+    def call_ended(self, asked: Asked, outcome: str) -> None: ...
+    def item_came(self, asked: Asked, event: pb.Event) -> None: ...
+
+
+class SimClient(Peer):
+    """One process of a client."""
+
+    core: core.ClientSession
+
+    def __init__(self, world: ClientWorld, name: str, duplicates: float = 0.0) -> None:
+        super().__init__(world, name)
+        self._client_world = world
+        self.core = core.ClientSession(world.rng.randbytes(16), pb.Runtime(python="3.11.7", host=name))
+        self.consumers: dict[bytes, Consumer] = {}  # of calls that haven't ended, as in Connection
+        self._duplicates = duplicates
+        self._ack_timer: Timer | None = None
+
+    def submit(self, asked: Asked, take_s: float) -> None:
+        submit = pb.Submit(call_id=asked.call_id, function=asked.function, options=asked.options)
+        submit.arguments.data = asked.script.encode()
+        self.consumers[asked.call_id] = Consumer(self, asked, take_s)
+        self.core.submit(submit, self.now)
+        self.core.check()
+        self.flush()
+
+    def cancel(self, call_id: bytes, outcome: str) -> None:
+        consumer = self.consumers.pop(call_id, None)
+        if consumer is not None:
+            self.core.cancel(call_id, outcome)
+            self.core.check()
+            self.flush()
+            self._client_world.call_ended(consumer.asked, outcome)
+
+    def goodbye(self) -> None:
+        """Close, as a client that is told to."""
+        for call_id in list(self.consumers):
+            self.cancel(call_id, "cancelled")
+        self.core.goodbye()
+        self._write()
+        self.leave()
+
+    def taken(self, call_id: bytes, attempt: int, seq: int, size: int) -> None:
+        self.core.taken(call_id, attempt, seq, size)
+        self.core.check()
+        self._schedule_acks()
+        self.flush()  # a call that ended may have made room for another
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, core.Deliver):
+            consumer = self.consumers.get(effect.call_id)
+            if consumer is not None:
+                consumer.arrive(effect.event)
+        elif isinstance(effect, core.Judged):
+            consumer = self.consumers.pop(effect.call_id, None)
+            if consumer is not None:
+                self._client_world.call_ended(consumer.asked, effect.error.code)
+        elif isinstance(effect, core.Connected):
+            self.world.note(f"{self.name} connected, resumed={effect.welcome.resumed}")
+        self._schedule_acks()
+
+    def outgoing(self, frames: list[pb.Frame]) -> list[pb.Frame]:
+        """Now and then a Submit comes twice."""
+        doubled: list[pb.Frame] = []
+        for frame in frames:
+            doubled.append(frame)
+            if self._duplicates and frame.HasField("submit") and self.world.rng.random() < self._duplicates:
+                doubled.append(frame)
+        return doubled
+
+    def _schedule_acks(self) -> None:
+        if self._ack_timer is None and self.core.has_acks:
+            self._ack_timer = self.after(ACK_DELAY_S, self._flush_acks)
+
+    def _flush_acks(self) -> None:
+        self._ack_timer = None
+        self.core.flush_acks()
+        self.flush()
+
+
+class Consumer:
+    """Takes a call's events as the real `Call` does: what nothing waits before is taken at once, the rest one by one."""
+
+    def __init__(self, client: SimClient, asked: Asked, take_s: float) -> None:
+        self.asked = asked
+        self._client = client
+        self._take_s = take_s
+        self._queue: deque[tuple[pb.Event, int]] = deque()
+        self._items_queued = 0
+        self._untold = (0, 0, 0)
+        self._untold_events = 0
+        self._final: tuple[int, int] | None = None
+        self._final_taken = False
+        self._timer: Timer | None = None
+
+    def arrive(self, event: pb.Event) -> None:
+        asked, client = self.asked, self._client
+        body = event.WhichOneof("body")
+        at_once = not self._items_queued and body != "item"
+        size = _size_of(event)
+        if body in ("result", "error"):
+            self._final, self._final_taken = (event.attempt, event.seq), at_once
+        elif body is not None:
+            self._queue.append((event, size))
+            self._items_queued += body == "item"
+            self._take_soon()
+        if body == "item":
+            client._client_world.item_came(asked, event)
+        if at_once:
+            client.core.taken(asked.call_id, event.attempt, event.seq, size)
+            client._schedule_acks()
+        if self._final is not None:
+            client.consumers.pop(asked.call_id, None)
+            client._client_world.call_ended(asked, _outcome_of(event, asked))
+            self._take_soon()
+
+    def _take_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._client.after(self._client.world.rng.uniform(0, 2 * self._take_s), self._take)
+
+    def _take(self) -> None:
+        self._timer = None
+        if not self._queue:
+            self._tell()
+            return
+        event, size = self._queue.popleft()
+        self._items_queued -= event.HasField("item")
+        attempt, _, untold = self._untold
+        self._untold = (event.attempt, event.seq, (untold if attempt == event.attempt else 0) + size)
+        self._untold_events += 1
+        if self._untold_events >= TAKE_EVENTS or self._untold[2] >= TAKE_BYTES:
+            self._tell()
+        if self._queue or self._final is not None:
+            self._take_soon()
+
+    def _tell(self) -> None:
+        attempt, seq, size = self._untold
+        self._untold, self._untold_events = (0, 0, 0), 0
+        if self._final is not None and not self._queue:
+            attempt, seq = self._final
+        if seq and not self._final_taken:
+            self._final_taken = self._final is not None and not self._queue
+            self._client.taken(self.asked.call_id, attempt, seq, size)
+
+
+def _size_of(event: pb.Event) -> int:
+    if event.HasField("item"):
+        return json.loads(event.item.data)[2]
+    return 10 if event.HasField("output") else 0
+
+
+def _outcome_of(event: pb.Event, asked: Asked) -> str:
+    if event.HasField("error"):
+        return event.error.code
+    return "value" if event.result.data == asked.script.value() else "a wrong value"

@@ -1,0 +1,141 @@
+"""A pretend node: the real session core, and runs that take virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from easyremote.config import WindowSettings
+from easyremote.core import node_session as core
+from easyremote.testing.clock import Timer
+from easyremote.testing.peers import Peer, Surroundings
+from easyremote.testing.scripts import Script
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+TICK_S = 0.02
+
+
+class NodeWorld(Surroundings, Protocol):
+    def run_began(self, node: SimNode, attempt: core.Attempt) -> None: ...
+
+
+class SimNode(Peer):
+    """One process of a node. Each attempt runs its script, waits where the window is closed, and stops when told to."""
+
+    core: core.NodeSession
+
+    def __init__(self, world: NodeWorld, name: str, slots: int, functions: Iterable[str], python: str = "3.11.7"):
+        super().__init__(world, name)
+        self._node_world = world
+        self.slots = slots
+        self.functions = list(functions)
+        self.runs: dict[tuple[bytes, int], Run] = {}
+        self.confirmed_revision = 0
+        runtime = pb.Runtime(python=python, host=name, pid=world.rng.randrange(1, 30000))
+        state = pb.NodeState(node_id=name, slots=slots)
+        self.core = core.NodeSession(world.rng.randbytes(16), runtime, state, WindowSettings())
+        self.revision = self.core.offer(self._specs())
+        self._ticks = False
+
+    def offer(self, functions: Iterable[str]) -> None:
+        self.functions = list(functions)
+        self.revision = self.core.offer(self._specs())
+        self.flush()
+
+    def goodbye(self) -> None:
+        """Stop what runs, say goodbye, end: as a node that is told to stop."""
+        for run in list(self.runs.values()):
+            run.stop("cancelled", "the node is stopping", at_once=True)
+        self.core.goodbye("stopping")
+        self._write()
+        self.leave()
+
+    @property
+    def running_count(self) -> int:
+        return len(self.runs)
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, core.Start):
+            self._begin(effect.attempt)
+        elif isinstance(effect, core.Stop):
+            run = self.runs.get(effect.attempt.key)
+            if run is not None:
+                run.stop(effect.code, effect.message)
+        elif isinstance(effect, core.WindowOpened):
+            run = self.runs.get(effect.attempt.key)
+            if run is not None:
+                run.go_on()
+        elif isinstance(effect, core.OffersConfirmed):
+            self.confirmed_revision = effect.revision
+        elif isinstance(effect, core.Joined):
+            self.world.note(f"{self.name} joined, resumed={effect.welcome.resumed}")
+        elif isinstance(effect, core.Rejected):
+            self.world.note(f"{self.name} rejected: {effect.refused.code}")
+
+    def emit(self, run: Run, event: pb.Event, size: int) -> None:
+        effects = self.core.emit(run.attempt, event, size, self.now)
+        if run.attempt.has_ended:
+            self.runs.pop(run.attempt.key, None)
+        self.feed(effects)
+
+    def _specs(self) -> list[pb.FunctionSpec]:
+        return [pb.FunctionSpec(name=name, version="1", load_balancing=True) for name in self.functions]
+
+    def _begin(self, attempt: core.Attempt) -> None:
+        run = self.runs[attempt.key] = Run(self, attempt)
+        self._node_world.run_began(self, attempt)
+        run.go_on()
+        if not self._ticks:
+            self._ticks = True
+            self.after(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.feed(self.core.tick(self.now))
+        self._ticks = not self.core.is_idle
+        if self._ticks:
+            self.after(TICK_S, self._tick)
+
+
+class Run:
+    """One attempt at work."""
+
+    def __init__(self, node: SimNode, attempt: core.Attempt) -> None:
+        self.attempt = attempt
+        self._node = node
+        self._rng = node.world.rng
+        self.script = Script.decode(attempt.submit.arguments.data)
+        self._events = self.script.events()
+        self._timer: Timer | None = None
+        self._is_stopping = False
+
+    def go_on(self) -> None:
+        """Do the next step after a while, if there is one and none is under way."""
+        if self._timer is None and self._events and not self._is_stopping:
+            self._timer = self._node.after(self._rng.expovariate(1 / self.script.step_s), self._step)
+
+    def stop(self, code: str, message: str, at_once: bool = False) -> None:
+        """Ends with this error soon, or with what it was about to end with when that is sooner."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        event, size = pb.Event(error=pb.ErrorInfo(code=code, message=message)), 0
+        if self._is_at_last_event and self._rng.random() < 0.5:
+            event, size = self._events[-1]
+        if at_once:
+            self._node.emit(self, event, size)
+        else:
+            self._node.after(self._rng.uniform(0, 0.3), lambda: self._node.emit(self, event, size))
+
+    @property
+    def _is_at_last_event(self) -> bool:
+        return len(self._events) == 1 and self.script.ends != "never"
+
+    def _step(self) -> None:
+        self._timer = None
+        if not self._is_at_last_event and not self._node.core.window_is_open(self.attempt):
+            return  # WindowOpened goes on
+        event, size = self._events.pop(0)
+        self._node.emit(self, event, size)
+        self.go_on()
