@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +21,7 @@ __all__ = ["LocalCluster"]
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 6.0
+_LAST_WORDS_BYTES = 2000
 
 
 class LocalCluster:
@@ -37,7 +36,6 @@ class LocalCluster:
     def __init__(self, nodes: int = 1, *, slots: int | None = None, port: int = 0) -> None:
         if not 0 <= nodes <= 64:
             raise UsageError(f"a local cluster has 0 to 64 nodes, not {nodes}")
-        self._folder = Path(tempfile.mkdtemp(prefix="easyremote-cluster-"))
         self._children: list[_Child] = []
         self._names: list[str] = []
         self.address = ""
@@ -84,7 +82,6 @@ class LocalCluster:
         until = time.monotonic() + _STOP_TIMEOUT_S
         for child in children:
             child.wait(until)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> LocalCluster:
         return self
@@ -99,7 +96,7 @@ class LocalCluster:
         return f"<LocalCluster {state}>"
 
     def _spawn(self, role: str, name: str) -> _Child:
-        child = _Child(role, name, self._folder / f"{name}.log")
+        child = _Child(role, name)
         self._children.append(child)
         return child
 
@@ -107,17 +104,20 @@ class LocalCluster:
 class _Child:
     """A process that is told what to do on its standard input, and ends when that closes."""
 
-    def __init__(self, role: str, name: str, log: Path) -> None:
+    def __init__(self, role: str, name: str) -> None:
         self.name = name
-        self._log = log
-        with log.open("wb") as log_file:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # nameless: it goes with the processes, however they end
+        try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "easyremote.cli.child", role],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log_file,
+                stderr=self._log,
                 start_new_session=True,  # a kernel interrupt goes to the kernel's whole process group
             )
+        except BaseException:
+            self._log.close()
+            raise
 
     def talk(self, message: dict[str, Any]) -> dict[str, Any]:
         self.tell(message)
@@ -150,7 +150,7 @@ class _Child:
 
     def close(self) -> None:
         """Tell it to end."""
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.process.stdin, self.process.stdout, self._log):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
@@ -163,5 +163,7 @@ class _Child:
             self.process.wait()
 
     def _last_words(self) -> str:
-        text = self._log.read_text(errors="replace").strip()
-        return f":\n{text[-2000:]}" if text else ""
+        log = self._log.fileno()
+        start = max(os.fstat(log).st_size - _LAST_WORDS_BYTES, 0)
+        text = os.pread(log, _LAST_WORDS_BYTES, start).decode(errors="replace").strip()  # its position is the child's
+        return f":\n{text}" if text else ""

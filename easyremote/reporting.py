@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+Show: TypeAlias = Callable[[float, float, str], None]
+"""Takes `done`, `total` and a text."""
+
+STEPS = 200
+QUIET_S = 0.05
+"""`track` reports when another `STEPS`th part is done or this much time has passed: a fast loop isn't slowed by its bar."""
+
+bar_here: Callable[[], Show] | None = None
+"""Makes a bar of the program that runs here, for `track` outside of any call. Set by a notebook."""
 
 
 def progress(done: float, total: float = 0.0, text: str = "") -> None:
@@ -21,10 +32,27 @@ def progress(done: float, total: float = 0.0, text: str = "") -> None:
 
 
 def track(items: Iterable[T], text: str = "", total: int | None = None) -> Iterator[T]:
-    """Yield the items and tell the caller how many are done. `total` is taken from `len(items)` where that works."""
+    """Yield the items and tell the caller how many are done. `total` is taken from `len(items)` where that works.
+
+    In a notebook, outside of any call, the bar appears in the cell that runs; elsewhere nothing is shown.
+    """
     if total is None:
         total = len(items) if hasattr(items, "__len__") else 0  # type: ignore[arg-type]
-    progress(0, total, text)
-    for index, item in enumerate(items):
+    show = _shower()
+    show(0, total, text)
+    shown, shown_at, done = 0, time.monotonic(), 0
+    for item in items:
         yield item
-        progress(index + 1, total, text)
+        done += 1
+        now = time.monotonic()
+        if done == total or (total and (done - shown) * STEPS >= total) or now - shown_at >= QUIET_S:
+            show(done, total, text)
+            shown, shown_at = done, now
+    if done != shown:
+        show(done, total, text)
+
+
+def _shower() -> Show:
+    from easyremote.execution.context import current
+
+    return bar_here() if bar_here is not None and current.get() is None else progress

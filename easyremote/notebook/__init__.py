@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from easyremote import reporting
+from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 
 
@@ -11,6 +13,7 @@ def load_ipython_extension(ipython: Any) -> None:
     """`%load_ext easyremote`. Loading again replaces the magics and keeps what runs."""
     unload_ipython_extension(ipython)
     ipython.register_magics(EasyRemoteMagics)
+    reporting.bar_here = local_bar
 
 
 def unload_ipython_extension(ipython: Any) -> None:
@@ -21,3 +24,4 @@ def unload_ipython_extension(ipython: Any) -> None:
         for name in ("easyremote", "er", "remote"):
             ipython.magics_manager.magics[kind].pop(name, None)
     ipython.magics_manager.registry.pop("EasyRemoteMagics", None)
+    reporting.bar_here = None

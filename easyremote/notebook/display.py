@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import secrets
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from IPython.display import display, update_display
@@ -61,22 +62,22 @@ class Table:
 
 
 def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
-    columns = ["node", "status", "slots in use", "CPU", "memory", "GPUs", "functions", "host", "Python"]
-    rows = [
-        [
-            node.node_id,
-            node.status,
-            f"{node.running} of {node.slots}",
-            _percent(node.resources.get("cpu_percent")),
-            _memory(node),
-            _gpus(node),
-            len(node.functions),
-            node.host,
-            node.python,
-        ]
-        for node in nodes
+    """GPUs have a column where a node has one, and hosts where a node is on another."""
+    columns: list[tuple[str, list[Any]]] = [
+        ("node", [node.node_id for node in nodes]),
+        ("status", [node.status for node in nodes]),
+        ("slots in use", [f"{node.running} of {node.slots}" for node in nodes]),
+        ("CPU", [_percent(node.resources.get("cpu_percent")) for node in nodes]),
+        ("memory", [_memory(node) for node in nodes]),
     ]
-    return Table(caption, columns, rows, "no node is connected")
+    if any(node.gpus for node in nodes):
+        columns.append(("GPUs", [_gpus(node) for node in nodes]))
+    columns.append(("functions", [len(node.functions) for node in nodes]))
+    if any(node.host != socket.gethostname() for node in nodes):
+        columns.append(("host", [node.host for node in nodes]))
+    columns.append(("Python", [node.python for node in nodes]))
+    rows = zip(*(values for _, values in columns), strict=True)
+    return Table(caption, [name for name, _ in columns], rows, "no node is connected")
 
 
 def functions_table(functions: list[FunctionInfo], caption: str = "") -> Table:
@@ -149,3 +150,9 @@ class NotebookPresenter(DefaultPresenter):
         else:
             self._display_id = secrets.token_hex(8)
             display(view, display_id=self._display_id)
+
+
+def local_bar() -> Callable[[float, float, str], None]:
+    """A bar in the cell that runs now, for a loop of the notebook itself."""
+    presenter = NotebookPresenter()
+    return lambda done, total, text: presenter.progress(pb.Progress(done=done, total=total, text=text))
