@@ -66,7 +66,7 @@ def _connect(node: ComputeNode, wait_s: float) -> None:
     while True:
         left = until - time.monotonic()
         try:
-            node.serve(warm=True, connect_timeout=max(left, CONNECT_TIMEOUT_S))
+            node.serve(warm=True, connect_timeout=max(left, _LOOK_EVERY_S))
             return
         except GatewayNotFound:  # nobody has told an address yet
             if left <= 0:
