@@ -154,12 +154,13 @@ def _with_token(address: str, token: str | None, source: str) -> Endpoint:
 def _connection_files() -> list[ConnectionFile]:
     records: list[ConnectionFile] = []
     for path in runtime_folder().glob("gateway-*.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            if path.stat().st_mode & 0o077:
-                raise AuthError(f"{path} can be read by other users, so its token isn't secret any more; delete it")
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # it may vanish, or be of another version
+            is_open_to_others = bool(path.stat().st_mode & 0o077)
             record = ConnectionFile(**json.loads(path.read_text()))
             if record.host == socket.gethostname():  # home folders are shared between machines
                 records.append(record)
+                if is_open_to_others:
+                    raise AuthError(f"{path} can be read by other users, so its token isn't secret any more; delete it")
     return records
 
 

@@ -30,7 +30,7 @@ from easyremote.execution.threads import ThreadPool, interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.transport.link import Link
-from easyremote.transport.loop import new_event_loop
+from easyremote.transport.loop import new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
@@ -279,7 +279,9 @@ class Engine:
         """A loop of its own for the owner's coroutines: what they block isn't the connection."""
         if self._async_loop is None:
             loop = self._async_loop = new_event_loop()
-            self._async_thread = threading.Thread(target=loop.run_forever, name="easyremote-async", daemon=True)
+            self._async_thread = threading.Thread(
+                target=run_until_stopped, args=(loop,), name="easyremote-async", daemon=True
+            )
             self._async_thread.start()
         return self._async_loop
 

@@ -82,14 +82,9 @@ class LoopThread:
             raise
 
     def _main(self, started: threading.Event) -> None:
-        loop = new_event_loop()
-        asyncio.set_event_loop(loop)
-        self._loop = loop
+        loop = self._loop = new_event_loop()
         loop.call_soon(started.set)
-        try:
-            loop.run_forever()
-        finally:
-            _finish(loop)
+        run_until_stopped(loop)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -101,6 +96,15 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop in this thread until `loop.stop()`, then end its tasks and close it."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        _finish(loop)
+
+
 def _finish(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
@@ -108,6 +112,7 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
     with contextlib.suppress(Exception):
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
     asyncio.set_event_loop(None)
     loop.close()
 
