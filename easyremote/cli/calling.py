@@ -14,6 +14,9 @@ from easyremote.errors import RemoteError
 from easyremote.presenting import progress_line
 from easyremote.wire.v1 import gateway_pb2 as pb
 
+SHOWN_CHARACTERS = 100_000
+"""Of one value on a terminal."""
+
 
 def run(
     name: str, texts: Iterable[str], gateway: str | None, node: str | None, timeout_s: float | None, as_json: bool
@@ -41,6 +44,22 @@ def run(
                 _tell_remote(name, remote)
             raise
         screen.close()
+
+
+def _print_pretty(value: Any) -> None:
+    """Broken to the terminal's width, as many values a line as fit, coloured like a literal."""
+    import pprint
+
+    from rich.console import Console
+    from rich.highlighter import ReprHighlighter
+    from rich.text import Text
+
+    console = Console()
+    shown = pprint.pformat(value, width=console.width, compact=True, sort_dicts=False)
+    left_out = len(shown) - SHOWN_CHARACTERS
+    console.print(ReprHighlighter()(Text(shown[:SHOWN_CHARACTERS])), soft_wrap=True)
+    if left_out > 0:
+        exits.tell(f"... and {left_out:,} more characters (all of it goes to a file or a pipe, or with --json)")
 
 
 def _terminate(number: int, _frame: Any) -> None:
@@ -81,10 +100,7 @@ class Screen:
         if isinstance(value, str):
             print(value, flush=True)
         elif self._is_terminal:
-            from rich.console import Console
-            from rich.pretty import Pretty
-
-            Console().print(Pretty(value, max_length=1000, max_string=10_000))
+            _print_pretty(value)
         else:
             print(repr(value), flush=True)
 

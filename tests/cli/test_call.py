@@ -146,8 +146,13 @@ def test_a_reader_that_has_enough_stops_the_generator(folder: Path) -> None:
 def test_a_terminal_gets_colours_and_a_bar(folder: Path) -> None:
     shown = in_terminal(folder, "call", "steps", "8")
     assert "[########################] 8/8 epoch" in shown
-    assert shown.splitlines()[-1].endswith("\x1b[1m}\x1b[0m")
-    assert "0.5" in shown
+    assert shown.splitlines()[-1].endswith("\x1b[32m'loss'\x1b[0m: \x1b[1;36m0.5\x1b[0m\x1b[1m}\x1b[0m")
+
+
+def test_a_long_list_fills_the_lines_of_a_terminal(folder: Path) -> None:
+    lines = in_terminal(folder, "call", "echo", *map(str, range(100))).splitlines()
+    assert len(lines) < 10
+    assert "98" in lines[-2] or "98" in lines[-1]
 
 
 def test_a_terminal_gets_errors_in_colour_unless_it_does_not_want_to(
