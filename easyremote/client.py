@@ -126,14 +126,17 @@ class Client:
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Call[R]: ...
     def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """The same without waiting: a handle that is a future, an awaitable and an iterator."""
+        code = None
         if isinstance(function, str):
-            self._check_arguments(function, args, kwargs)
-            return self.start_call(function, None, codec.encode_arguments(args, kwargs))
-        if not callable(function):
+            spec = self._check_arguments(function, args, kwargs)
+        elif callable(function):
+            spec = introspect.spec_of(function, _title(function))
+            introspect.check_arguments(spec, args, kwargs)
+            code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
+        else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
-        return self.start_call(
-            _title(function), self._ship(function, args, kwargs), codec.encode_arguments(args, kwargs)
-        )
+        arguments = codec.encode_arguments(args, kwargs, introspect.positional_names(spec))
+        return self.start_call(spec.name, code, arguments)
 
     def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
@@ -167,7 +170,7 @@ class Client:
             raise UsageError("map needs at least one iterable of arguments")
         code = None
         if not isinstance(function, str):
-            code = self._ship(function, None, {})
+            code = introspect.ship(function, pb.Code.KIND_CALLABLE, introspect.spec_of(function, _title(function)))
         title = function if isinstance(function, str) else _title(function)
         checked = False
 
@@ -307,29 +310,22 @@ class Client:
         self._connection.submit(call, submit, arguments, code[1] if code is not None else None)
         return call
 
-    def _ship(
-        self, function: Callable[..., Any], args: tuple[Any, ...] | None, kwargs: dict[str, Any]
-    ) -> tuple[pb.Code, codec.Encoded]:
-        spec = introspect.spec_of(function, _title(function))
-        if args is not None:
-            introspect.check_arguments(spec, args, kwargs)
-        return introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
-
     def forget_signature(self, name: str) -> None:
         """Ask for the function's signature anew before its next call."""
         self._specs.pop(name, None)
 
-    def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> pb.FunctionSpec:
         """Against the signature that is known here; before refusing, the current one is asked for."""
         spec = self._specs.get(name)
         if spec is not None:
             try:
                 introspect.check_arguments(spec, args, kwargs)
-                return
+                return spec
             except UsageError:
                 pass
         spec = self._specs[name] = self._describe(name)
         introspect.check_arguments(spec, args, kwargs)
+        return spec
 
     def _describe(self, name: str) -> pb.FunctionSpec:
         self.forget_signature(name)

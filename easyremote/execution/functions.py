@@ -92,6 +92,11 @@ def signature_of(spec: pb.FunctionSpec) -> inspect.Signature | None:
     )
 
 
+def positional_names(spec: pb.FunctionSpec) -> list[str]:
+    """What its positional arguments are called, as far as they have names."""
+    return [p.name for p in spec.parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+
+
 def check_arguments(spec: pb.FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raises BadArguments when a call with these arguments can't succeed."""
     signature = signature_of(spec)

@@ -79,14 +79,15 @@ def encode(value: Any, name: str = "value") -> Encoded:
         raise _unpicklable(value, name, error) from error
 
 
-def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
-    """Pickle the arguments of a call, the fast way where all are plain."""
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:
+    """Pickle the arguments of a call, the fast way where all are plain. `names` are what errors call the positional ones."""
     if not kwargs and all(type(value) in _PLAIN for value in args):
         return Encoded(PICKLE, [pickle.dumps((args, kwargs), protocol=5)])
     try:
         return encode((args, kwargs), "arguments")
     except UnpicklableError as error:
-        for name, value in (*((f"argument {index + 1}", value) for index, value in enumerate(args)), *kwargs.items()):
+        numbered = (*names, *(f"argument {index + 1}" for index in range(len(names), len(args))))
+        for name, value in (*zip(numbered, args, strict=False), *kwargs.items()):
             encode(value, name)
         raise error
 

@@ -40,6 +40,15 @@ class Point:
     x: int
 
 
+class Optimizer:
+    pass
+
+
+class Model:
+    def __init__(self) -> None:
+        self.opt = Optimizer()
+
+
 class OwnError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
@@ -163,7 +172,13 @@ def test_wrong_calls_are_refused_before_anything_is_sent(node: ComputeNode, clie
             wrong()
     with pytest.raises(UnpicklableError) as bad:
         client.call("train_model", {"opt": {"lock": threading.Lock()}})
-    assert bad.value.path == "argument 1['opt']['lock']"
+    assert bad.value.path == "a['opt']['lock']"
+    model = Model()
+    model.opt.lock = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(UnpicklableError, match=r"model\.opt\.lock \(a _thread\.lock\) can't be sent"):
+        client.call(lambda model: None, model)
+    with pytest.raises(UnpicklableError, match="model.opt.lock"):
+        client.call(lambda: model)
     with pytest.raises(UsageError, match="known are timeout"):
         client.call_with_config("train_model", {"time_out": 3}, 1)
     with pytest.raises(UsageError, match="smart_adaptive"):
