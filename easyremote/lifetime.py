@@ -79,7 +79,7 @@ def _lives_on() -> bool:
 
 def _wait_for_end() -> None:
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # setting the event could wait for a lock held below
     with contextlib.suppress(KeyboardInterrupt):
         while _serving and not _stop.wait(3600):
             pass

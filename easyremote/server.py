@@ -106,7 +106,8 @@ class Server:
         previous: Any = None
         is_main = threading.current_thread() is threading.main_thread()
         if is_main:
-            previous = signal.signal(signal.SIGTERM, self._on_terminate)
+            # As Ctrl-C does. A handler that set the event would now and then interrupt its `wait` while that holds the lock.
+            previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while not self._stopped.wait(3600):
                 pass
@@ -116,9 +117,6 @@ class Server:
             if is_main:
                 signal.signal(signal.SIGTERM, previous)
             self.stop()
-
-    def _on_terminate(self, number: int, frame: object) -> None:
-        self._stopped.set()
 
     def stop(self) -> None:
         """Say goodbye to all peers and close. Stopping again does nothing."""
