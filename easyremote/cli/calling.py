@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
+from easyremote.calls import Call
 from easyremote.cli import exits
 from easyremote.cli.values import read_arguments, to_json
 from easyremote.client import Client
 from easyremote.errors import RemoteError
 from easyremote.presenting import progress_line
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+WAITING_AFTER_S = 1.0
+"""A person at a terminal is told when nothing has started by then."""
 
 SHOWN_CHARACTERS = 100_000
 """Of one value on a terminal."""
@@ -28,6 +33,9 @@ def run(
     with Client(gateway) as client:
         client = client.with_options(node=node, timeout=timeout_s).with_presenter(lambda: screen)
         call = client.submit(name, *args, **kwargs)
+        hint = threading.Timer(WAITING_AFTER_S, _tell_waiting, (call,))
+        hint.daemon = True
+        hint.start()
         try:
             for value in call:
                 screen.value(value, call.is_stream)
@@ -43,7 +51,14 @@ def run(
             if isinstance(remote, RemoteError):
                 _tell_remote(name, remote)
             raise
+        finally:
+            hint.cancel()
         screen.close()
+
+
+def _tell_waiting(call: Call[Any]) -> None:
+    if call.state == "queued" and sys.stderr.isatty():
+        exits.tell(f"'{call.function}' waits for a node that is free ...")
 
 
 def _print_pretty(value: Any) -> None:

@@ -163,6 +163,14 @@ def test_a_terminal_gets_errors_in_colour_unless_it_does_not_want_to(
     assert "\x1b" not in in_terminal(folder, "call", "fail", "x")
 
 
+def test_a_terminal_is_told_that_a_call_waits(start: Start, folder: Path) -> None:
+    for _ in range(2):  # both slots
+        start("call", "endless", str(folder)).wait_for("started")
+    shown = in_terminal(folder, "call", "greet", "--timeout", "2")
+    assert "'greet' waits for a node that is free ...\n" in shown
+    assert "was still waiting for a node" in shown
+
+
 def in_terminal(folder: Path, *arguments: str) -> str:
     """What a terminal would show."""
     ours, theirs = pty.openpty()

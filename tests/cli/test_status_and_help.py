@@ -111,6 +111,14 @@ def test_a_gateway_that_does_not_answer_is_given_up_after_two_seconds(
 
 
 @pytest.mark.slow
+def test_an_error_says_where_the_address_came_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASYREMOTE_ADDRESS", "127.0.0.1:1")
+    outcome = run("status")
+    assert outcome.returncode == 3
+    assert "no gateway answers at 127.0.0.1:1 (EASYREMOTE_ADDRESS)" in outcome.stderr
+
+
+@pytest.mark.slow
 def test_help_teaches(run: Run) -> None:
     text = run("--help").stdout
     for words in ("gateway", "join", "node", "call", "status", "Exit codes", "130  interrupted", "EASYREMOTE_TOKEN"):
