@@ -23,21 +23,19 @@ A [bold]gateway[/] is what everyone dials; [bold]nodes[/] join it and offer func
 
 Without --gateway it is the one that EASYREMOTE_ADDRESS names, else the newest
 that you run on this machine. Its token is EASYREMOTE_TOKEN; the token of a
-gateway that you run on this machine is found without it."""
+gateway that you run on this machine is found without it.
 
-_EPILOG = """\
 [dim]Exit codes[/]
-0    done
-1    the remote function raised
-2    used wrongly
-3    no gateway, no node, or no answer in time
-4    refused by the gateway
-130  interrupted"""
+  0    done
+  1    the remote function raised
+  2    used wrongly
+  3    no gateway, no node, or no answer in time
+  4    refused by the gateway
+  130  interrupted"""
 
 app = typer.Typer(
     name="easyremote",
     help=_ABOUT,
-    epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
