@@ -49,10 +49,15 @@ def progress_line(progress: pb.Progress, width: int = 24) -> str:
     """A bar of text, e.g. `[######......] 12/24 epoch 12`."""
     text = f" {progress.text}" if progress.text else ""
     if not progress.total:
-        return f"{progress.done:g}{text}"
+        return f"{count_text(progress.done)}{text}"
     part = min(max(progress.done / progress.total, 0.0), 1.0)
     filled = round(part * width)
-    return f"[{'#' * filled}{'.' * (width - filled)}] {progress.done:g}/{progress.total:g}{text}"
+    return f"[{'#' * filled}{'.' * (width - filled)}] {count_text(progress.done)}/{count_text(progress.total)}{text}"
+
+
+def count_text(value: float) -> str:
+    """A whole number with all its digits, e.g. 2500000; another one with six."""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def running_ipython() -> Any:

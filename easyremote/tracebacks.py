@@ -15,6 +15,7 @@ from typing import Any, Protocol
 _OUR_FOLDER = __file__.rpartition("tracebacks.py")[0]
 _CELL = re.compile(r"<cell (\d+)>")
 _CONTEXT = 2
+_WIDTH = 75  # of the head, as IPython's
 
 _RED, _GREEN, _CYAN, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[1m", "\x1b[0m"
 
@@ -49,7 +50,8 @@ def render(type_name: str, message: str, frames: Iterable[Frame], where: str = "
     """Lines for IPython: a head, each frame with its lines around, and the message."""
     head = f"{_RED}{type_name}{_OFF}"
     blocks = [_block(frame) for frame in frames if not is_internal(frame.file)]
-    lines = [f"{head}{'':>{max(40 - len(type_name), 2)}}Traceback (most recent call last){where}"] if blocks else []
+    right = f"Traceback (most recent call last){where}"
+    lines = [f"{head}{right:>{max(_WIDTH - len(type_name), len(right) + 2)}}"] if blocks else []
     for block in blocks:
         lines += block
     return [*lines, f"{head}: {message}" if message else head]

@@ -52,7 +52,7 @@ def _make_shell() -> Any:
         source = ""
 
         def quiet(self) -> bool:
-            return self.semicolon_at_end_of_expression(self.source)  # a `;` says: show nothing
+            return bool(self.semicolon_at_end_of_expression(self.source))  # a `;` says: show nothing
 
         def __call__(self, result: Any = None) -> None:
             self.check_for_underscore()

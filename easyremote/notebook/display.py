@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from typing import Any
 from IPython.display import display, update_display
 
 from easyremote.model import FunctionInfo, NodeInfo
-from easyremote.presenting import DefaultPresenter, progress_line
+from easyremote.presenting import DefaultPresenter, count_text, progress_line
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _GIB = 1024**3
@@ -23,6 +24,8 @@ _STYLE = (
 _CELL = "text-align:left;padding:0.25em 1.1em 0.25em 0;border:none;border-bottom:1px solid rgba(128,128,128,0.28);color:inherit"
 _HEAD = _CELL + ";font-weight:600;opacity:0.72"
 _MUTED = "opacity:0.65"
+_BAR = "width:18em;height:0.8em;margin-right:0.5em;vertical-align:middle;accent-color:#1976d2"
+_INDENT = "padding-left:8px"  # as far as JupyterLab's own text outputs
 
 
 class Table:
@@ -35,9 +38,9 @@ class Table:
         self.empty = empty
 
     def _repr_html_(self) -> str:
-        caption = f'<div style="margin-top:0.2em">{html.escape(self.caption)}</div>' if self.caption else ""
+        caption = f'<div style="margin-top:0.2em">{_with_code(self.caption)}</div>' if self.caption else ""
         if not self.rows:
-            return f'<div>{caption}<div style="{_MUTED}">{html.escape(self.empty)}</div></div>'
+            return f'<div style="{_INDENT}">{caption}<div style="{_MUTED}">{html.escape(self.empty)}</div></div>'
         head = "".join(f'<th scope="col" style="{_HEAD}">{html.escape(name)}</th>' for name in self.columns)
         body = "".join(
             '<tr style="background:transparent">'
@@ -45,10 +48,8 @@ class Table:
             + "</tr>"
             for row in self.rows
         )
-        return (
-            f'<div>{caption}<table style="{_STYLE}"><thead><tr style="background:transparent">{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
-        )
+        head = f'<thead><tr style="background:transparent">{head}</tr></thead>'
+        return f'<div style="{_INDENT}">{caption}<table style="{_STYLE}">{head}<tbody>{body}</tbody></table></div>'
 
     def __repr__(self) -> str:
         if not self.rows:
@@ -61,23 +62,26 @@ class Table:
         return "\n".join(filter(None, [self.caption, *lines]))
 
 
+def _with_code(text: str) -> str:
+    """As HTML, with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
-    """GPUs have a column where a node has one, and hosts where a node is on another."""
-    columns: list[tuple[str, list[Any]]] = [
-        ("node", [node.node_id for node in nodes]),
-        ("status", [node.status for node in nodes]),
-        ("slots in use", [f"{node.running} of {node.slots}" for node in nodes]),
-        ("CPU", [_percent(node.resources.get("cpu_percent")) for node in nodes]),
-        ("memory", [_memory(node) for node in nodes]),
-    ]
-    if any(node.gpus for node in nodes):
-        columns.append(("GPUs", [_gpus(node) for node in nodes]))
-    columns.append(("functions", [len(node.functions) for node in nodes]))
-    if any(node.host != socket.gethostname() for node in nodes):
-        columns.append(("host", [node.host for node in nodes]))
-    columns.append(("Python", [node.python for node in nodes]))
-    rows = zip(*(values for _, values in columns), strict=True)
-    return Table(caption, [name for name, _ in columns], rows, "no node is connected")
+    """A column for what is known of a node at least; hosts where a node is on another than this."""
+    columns = {
+        "node": [node.node_id for node in nodes],
+        "status": [node.status for node in nodes],
+        "slots in use": [f"{node.running} of {node.slots}" for node in nodes],
+        "CPU": [_percent(node.resources.get("cpu_percent")) for node in nodes],
+        "memory": [_memory(node) for node in nodes],
+        "GPUs": [_gpus(node) for node in nodes],
+        "functions": [str(len(node.functions)) for node in nodes],
+        "host": [node.host for node in nodes] if any(node.host != socket.gethostname() for node in nodes) else [],
+        "Python": [node.python for node in nodes],
+    }
+    known = {name: values for name, values in columns.items() if any(values)}
+    return Table(caption, list(known), zip(*known.values(), strict=True), "no node is connected")
 
 
 def functions_table(functions: list[FunctionInfo], caption: str = "") -> Table:
@@ -121,16 +125,16 @@ class RemoteValue:
 
 
 class _ProgressView:
-    def __init__(self, progress: pb.Progress, title: str) -> None:
+    def __init__(self, progress: pb.Progress) -> None:
         self._progress = progress
-        self._title = title
 
     def _repr_html_(self) -> str:
-        total = self._progress.total
-        bar = f'<progress style="width:18em;vertical-align:middle" value="{self._progress.done:g}"'
-        bar += f' max="{total:g}"></progress>' if total else "></progress>"
-        count = f"{self._progress.done:g} of {total:g}" if total else f"{self._progress.done:g}"
-        return f'<div>{bar} <span>{count}</span> <span style="{_MUTED}">{html.escape(self._progress.text)}</span></div>'
+        done, total = count_text(self._progress.done), count_text(self._progress.total)
+        known = self._progress.total > 0
+        bar = f'<progress style="{_BAR}"' + (f' value="{done}" max="{total}"></progress>' if known else "></progress>")
+        count = f"<span>{done} of {total}</span>" if known else f"<span>{done}</span>"
+        text = f'<span style="{_MUTED}">{html.escape(self._progress.text)}</span>'
+        return f'<div style="{_INDENT}">{bar} {count} {text}</div>'
 
     def __repr__(self) -> str:
         return progress_line(self._progress)
@@ -144,7 +148,7 @@ class NotebookPresenter(DefaultPresenter):
         self._display_id = ""
 
     def progress(self, progress: pb.Progress) -> None:
-        view = _ProgressView(progress, "")
+        view = _ProgressView(progress)
         if self._display_id:
             update_display(view, display_id=self._display_id)
         else:

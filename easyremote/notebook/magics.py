@@ -116,13 +116,19 @@ class EasyRemoteMagics(Magics):
             cell,
             node=workspace.choose_node(options.node),
             session_id=workspace.session_id,
-            cell_number=self.shell.execution_count,
+            cell_number=self._cell_number(),
             send=send,
             bring_back=names_from(options.output),
             name=options.name,
             timeout=options.timeout,
         )
         return take_outcome(call.result(), namespace)
+
+    def _cell_number(self) -> int:
+        """The N of this cell's In[N]. While a cell runs, IPython's own counter is one further, but for older versions."""
+        assert self.shell is not None
+        running = getattr(self.shell.displayhook, "exec_result", None)
+        return getattr(running, "execution_count", None) or self.shell.execution_count
 
     # ---- %easyremote's commands ----------------------------------------------------------------------------------
 

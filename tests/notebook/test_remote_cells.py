@@ -107,6 +107,12 @@ def test_an_error_shows_its_type_the_cells_own_lines_and_the_node(shared_kernel:
     assert again.text == "RemoteError\n"
 
 
+def test_the_error_names_the_cell_by_the_number_that_the_notebook_shows(shared_kernel: Kernel) -> None:
+    shared_kernel.ok("1")
+    cell = shared_kernel.run("%%remote\n1 / 0")
+    assert f"Cell In[{cell.reply['execution_count']}], line 2" in cell.traceback
+
+
 def test_syntax_errors_empty_cells_await_and_shell_commands(shared_kernel: Kernel) -> None:
     assert shared_kernel.run("%%remote\nif True print(1)").error == "SyntaxError"
     assert shared_kernel.ok("%%remote\n\n").result == ""

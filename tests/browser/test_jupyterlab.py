@@ -1,0 +1,68 @@
+"""The tutorial and a remote cell in JupyterLab, as a person sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.browser.conftest import Lab, Page
+from tests.conftest import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+TUTORIAL = Path(__file__).parents[2] / "notebooks" / "01_first_call.ipynb"
+
+
+def test_the_tutorial_runs_with_outputs_as_they_come_and_keeps_them_over_a_reload(lab: Lab, page: Page) -> None:
+    notebook = nbformat.read(TUTORIAL, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    lab.write(TUTORIAL.name, notebook)
+    page.open(lab.page_url(TUTORIAL.name))
+
+    page.command("notebook:run-all-cells")
+    page.cell(6).scroll_into_view_if_needed()
+    page.wait_for("progress", "bar => 0 < bar.value && bar.value < bar.max")
+    page.screenshot("running")
+    page.wait_for_text("stopped the gateway")
+
+    nodes = page.output(2).locator("table tbody tr")
+    assert nodes.count() == 2 and nodes.first.locator("td").first.text_content() == "node-1"
+    assert page.figure_width(9) > 600
+    assert "AttributeError" in page.output(11).text_content()
+    wait_until(lambda: page.output(13).text_content().strip().endswith("[]"))
+    page.screenshots("tutorial", height=4600)
+
+    page.save()
+    page.reload()
+    assert page.figure_width(9) > 600
+    assert page.output(2).locator("table tbody tr").count() == 2
+    assert "24 of 24" in page.output(6).text_content()
+    assert page.errors == []
+
+
+def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, page: Page) -> None:
+    cells = [
+        "%load_ext easyremote\n%easyremote start",
+        "%%remote\nimport time\nfrom easyremote import track\nfor step in track(range(1000), 'steps'):\n"
+        "    print('step', step)\n    time.sleep(0.2)",
+        "%%remote\nprint('alive after step', step)",
+        "%easyremote stop",
+    ]
+    lab.write("stop.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
+    page.open(lab.page_url("stop.ipynb"))
+
+    page.command("notebook:run-all-cells")
+    page.wait_for_text("step 2")
+    page.press("notebook:interrupt-kernel")
+    page.wait_for_text("was stopped")
+    page.screenshot("stopped")
+    page.run(3)
+    page.wait_for_text("alive after step")
+    page.run(4)
+    page.wait_for_text("stopped the gateway")
+    assert page.errors == []
