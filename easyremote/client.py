@@ -101,7 +101,7 @@ class Client:
         self._connection = Connection(discovery.find(gateway, token), token)
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
-        self._specs: dict[str, pb.FunctionSpec] = {}
+        self._known: dict[str, introspect.KnownFunction] = {}
         lifetime.client_made()
 
     # ---- calling -------------------------------------------------------------------------------------------------
@@ -128,15 +128,14 @@ class Client:
         """The same without waiting: a handle that is a future, an awaitable and an iterator."""
         code = None
         if isinstance(function, str):
-            spec = self._check_arguments(function, args, kwargs)
+            known = self._check_arguments(function, args, kwargs)
         elif callable(function):
-            spec = introspect.spec_of(function, _title(function))
-            introspect.check_arguments(spec, args, kwargs)
-            code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
+            known = introspect.KnownFunction(introspect.spec_of(function, _title(function)))
+            known.check_arguments(args, kwargs)
+            code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
-        arguments = codec.encode_arguments(args, kwargs, introspect.positional_names(spec))
-        return self.start_call(spec.name, code, arguments)
+        return self.start_call(known.spec.name, code, codec.encode_arguments(args, kwargs, known.positional_names))
 
     def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
@@ -312,20 +311,20 @@ class Client:
 
     def forget_signature(self, name: str) -> None:
         """Ask for the function's signature anew before its next call."""
-        self._specs.pop(name, None)
+        self._known.pop(name, None)
 
-    def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> pb.FunctionSpec:
+    def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> introspect.KnownFunction:
         """Against the signature that is known here; before refusing, the current one is asked for."""
-        spec = self._specs.get(name)
-        if spec is not None:
+        known = self._known.get(name)
+        if known is not None:
             try:
-                introspect.check_arguments(spec, args, kwargs)
-                return spec
+                known.check_arguments(args, kwargs)
+                return known
             except UsageError:
                 pass
-        spec = self._specs[name] = self._describe(name)
-        introspect.check_arguments(spec, args, kwargs)
-        return spec
+        known = self._known[name] = introspect.KnownFunction(self._describe(name))
+        known.check_arguments(args, kwargs)
+        return known
 
     def _describe(self, name: str) -> pb.FunctionSpec:
         self.forget_signature(name)

@@ -68,7 +68,7 @@ class Connection:
             self._perform,
             self._on_up,
             self._on_down,
-            lambda endpoint: discovery.find(endpoint.address, self._given_token),
+            lambda endpoint: discovery.refresh(endpoint, self._given_token),
         )
         self._transfers = Transfers(self.endpoint, self._core.session_id, SharedFiles(), self._send_fetch)
         await self._link.connected()

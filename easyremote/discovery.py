@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -122,6 +122,17 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
         f"(looked in {runtime_folder()}), and {_config_path()} names none. Start one with 'easyremote gateway' or "
         "Server().start_background()"
     )
+
+
+def refresh(endpoint: Endpoint, token: str | None) -> Endpoint:
+    """Look the same gateway up again: after a restart its token may be another. `token` is the one that was given, if any."""
+    if token:
+        return endpoint
+    records = [*_in_this_process.values(), *_connection_files()] if _host_of(endpoint.address) in _LOOPBACK else []
+    for record in records:
+        if _same(record.address, endpoint.address) and _is_alive(record.pid):
+            return replace(endpoint, token=record.token)
+    return endpoint
 
 
 def normalize(address: str) -> str:

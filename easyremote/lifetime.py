@@ -11,7 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _made_client = False
@@ -47,6 +47,21 @@ def serving(owner: Any, is_elsewhere: Callable[[], bool]) -> None:
     _serving[id(owner)] = is_elsewhere
 
 
+@contextlib.contextmanager
+def until_told_to_end() -> Iterator[None]:
+    """In the main thread: SIGTERM and Ctrl-C end the block, quietly. They raise there, because a handler that set an event could
+    wait for the very lock that the block holds."""
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, previous)
+
+
 def _install() -> None:
     global _installed
     if _installed:
@@ -78,8 +93,6 @@ def _lives_on() -> bool:
 
 
 def _wait_for_end() -> None:
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # setting the event could wait for a lock held below
-    with contextlib.suppress(KeyboardInterrupt):
+    with until_told_to_end():
         while _serving and not _stop.wait(3600):
             pass

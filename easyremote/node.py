@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import secrets
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from easyremote import discovery, lifetime
-from easyremote.errors import UsageError
+from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import functions
 from easyremote.serving import Engine, Registered
 from easyremote.transport.link import CONNECT_TIMEOUT_S
@@ -133,12 +132,19 @@ class ComputeNode:
 
         Raises GatewayNotFound, GatewayUnreachable (after `connect_timeout` seconds), AuthError, DuplicateNode.
         """
+        if not blocking:
+            self._ensure_started(connect_timeout, warm)
+            return self
+        with lifetime.until_told_to_end():
+            self._ensure_started(connect_timeout, warm)
+            self._wait_stopped()
+        self.stop()
+        return self
+
+    def _ensure_started(self, connect_timeout: float, warm: bool) -> None:
         with self._lock:
             if self._engine is None:
                 self._start(connect_timeout, warm)
-        if blocking:
-            self.wait()
-        return self
 
     def _start(self, connect_timeout: float, warm: bool) -> None:
         endpoint = discovery.find(self._gateway, self._token)
@@ -162,20 +168,13 @@ class ComputeNode:
 
     def wait(self) -> None:
         """Wait until the node is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread."""
-        previous: Any = None
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main:
-            # As Ctrl-C does. A handler that set the event would now and then interrupt its `wait` while that holds the lock.
-            previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            while not self._stopped.wait(3600):
-                pass
-        except KeyboardInterrupt:
+        with lifetime.until_told_to_end():
+            self._wait_stopped()
+        self.stop()
+
+    def _wait_stopped(self) -> None:
+        while not self._stopped.wait(3600):
             pass
-        finally:
-            if is_main:
-                signal.signal(signal.SIGTERM, previous)
-            self.stop()
 
     def stop(self) -> None:
         """Stop what runs, tell the gateway, disconnect. Stopping again does nothing."""
@@ -210,6 +209,12 @@ class ComputeNode:
         """Whether the gateway can be reached at this moment."""
         engine = self._engine
         return engine is not None and engine.is_connected
+
+    @property
+    def last_error(self) -> EasyRemoteError | None:
+        """Why the gateway can't be reached, or won't have the node, at this moment; it goes on trying."""
+        engine = self._engine
+        return engine.last_error if engine is not None and not engine.is_connected else None
 
     @property
     def address(self) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
 from types import TracebackType
-from typing import Any
 
 from easyremote import discovery, lifetime
 from easyremote._version import __version__
@@ -62,8 +60,10 @@ class Server:
 
     def start(self) -> Server:
         """Listen, and return after `stop`, Ctrl-C or SIGTERM. Raises PortInUse."""
-        self.start_background()
-        self.wait()
+        with lifetime.until_told_to_end():
+            self.start_background()
+            self._wait_stopped()
+        self.stop()
         return self
 
     def start_background(self) -> Server:
@@ -103,20 +103,13 @@ class Server:
 
     def wait(self) -> None:
         """Wait until the gateway is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread."""
-        previous: Any = None
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main:
-            # As Ctrl-C does. A handler that set the event would now and then interrupt its `wait` while that holds the lock.
-            previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            while not self._stopped.wait(3600):
-                pass
-        except KeyboardInterrupt:
+        with lifetime.until_told_to_end():
+            self._wait_stopped()
+        self.stop()
+
+    def _wait_stopped(self) -> None:
+        while not self._stopped.wait(3600):
             pass
-        finally:
-            if is_main:
-                signal.signal(signal.SIGTERM, previous)
-            self.stop()
 
     def stop(self) -> None:
         """Say goodbye to all peers and close. Stopping again does nothing."""

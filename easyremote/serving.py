@@ -67,12 +67,11 @@ class _Run:
 
 
 class Engine:
-    """Made, started and stopped on the shared loop. `on_rejected` is told when the gateway won't take the node in again."""
+    """Made, started and stopped on the shared loop."""
 
     def __init__(self, node_id: str, endpoint: discovery.Endpoint, token: str | None, state: pb.NodeState) -> None:
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
-        self.rejected: EasyRemoteError | None = None
         self._slots = state.slots
         self._loop = asyncio.get_running_loop()
         self._core = core.NodeSession(_random_id(), this_runtime(), state, WindowSettings())
@@ -103,7 +102,7 @@ class Engine:
             self._perform,
             on_up=lambda: self._transfers.session_up(),
             on_down=lambda: self._transfers.session_down(),
-            refresh=lambda endpoint: discovery.find(endpoint.address, self._token),
+            refresh=lambda endpoint: discovery.refresh(endpoint, self._token),
         )
         self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
         await self._link.connected(connect_timeout_s)
@@ -152,6 +151,11 @@ class Engine:
     def address(self) -> str:
         return self._link.endpoint.address
 
+    @property
+    def last_error(self) -> EasyRemoteError | None:
+        """Why it isn't connected at this moment."""
+        return self._link.last_error
+
     # ---- effects of the session ----------------------------------------------------------------------------------
 
     def _perform(self, effects: list[Any]) -> None:
@@ -172,8 +176,6 @@ class Engine:
                 self._confirm(effect.revision)
             elif isinstance(effect, core.SendBlob):
                 self._transfers.requested(effect.fetch)
-            elif isinstance(effect, core.Rejected):
-                self.rejected = self._link.last_error
 
     def _confirm(self, revision: int) -> None:
         waiting, self._confirmations = self._confirmations, []

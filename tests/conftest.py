@@ -46,14 +46,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def _shared_files_of_nobody_else() -> set[str]:
+    """Names in the shared folder that this process made, or a process that has ended; others' tests may run beside these."""
+    names = {path.name for path in Path(f"/dev/shm/easyremote-{os.getuid()}").glob("*")}
+    makers = {name: int(name.partition("-")[0]) for name in names}
+    return {name for name, pid in makers.items() if pid == os.getpid() or not is_alive(pid)}
+
+
 @pytest.fixture(autouse=True)
 def no_shared_file_is_left() -> Iterator[None]:
     """Large payloads leave nothing behind in shared memory."""
-    folder = Path(f"/dev/shm/easyremote-{os.getuid()}")
-    before = {path.name for path in folder.glob("*")}
+    before = _shared_files_of_nobody_else()
     yield
-
-    def left() -> set[str]:
-        return {path.name for path in folder.glob("*")} - before
-
-    wait_until(lambda: not left(), 10)
+    wait_until(lambda: not _shared_files_of_nobody_else() - before, 10)

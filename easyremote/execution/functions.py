@@ -92,20 +92,22 @@ def signature_of(spec: pb.FunctionSpec) -> inspect.Signature | None:
     )
 
 
-def positional_names(spec: pb.FunctionSpec) -> list[str]:
-    """What its positional arguments are called, as far as they have names."""
-    return [p.name for p in spec.parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+class KnownFunction:
+    """A function's record with its signature, made once and used for each call."""
 
+    def __init__(self, spec: pb.FunctionSpec) -> None:
+        self.spec = spec
+        self.signature = signature_of(spec)
+        self.positional_names = [p.name for p in spec.parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
-def check_arguments(spec: pb.FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raises BadArguments when a call with these arguments can't succeed."""
-    signature = signature_of(spec)
-    if signature is None:
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise BadArguments(f"{spec.name}{signature}: {error}") from None
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises BadArguments when a call with these arguments can't succeed."""
+        if self.signature is None:
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(f"{self.spec.name}{self.signature}: {error}") from None
 
 
 class _Shown:

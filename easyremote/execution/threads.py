@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -21,6 +22,12 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._count = 0
         self._idle = 0
+        if sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)):
+            # These two start no thread once a script's last line has run (python/cpython#113964, mended in 3.12.2), while a
+            # script that serves a node lives on then.
+            for number in range(limit):
+                self._start_one(number + 1)
+            self._count = self._idle = limit
 
     def submit(self, job: Callable[[], None]) -> None:
         with self._lock:
@@ -28,8 +35,11 @@ class ThreadPool:
                 self._idle -= 1
             elif self._count < self._limit:
                 self._count += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+                self._start_one(self._count)
         self._jobs.put(job)
+
+    def _start_one(self, number: int) -> None:
+        threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
 
     def close(self) -> None:
         """Threads end when they have nothing to do."""

@@ -205,7 +205,9 @@ def main() -> None:
     capture = Capture(config["stdout"], config["stderr"])
     sys.stdout = sys.__stdout__ = Stream(1, "<stdout>", capture.write)
     sys.stderr = sys.__stderr__ = Stream(2, "<stderr>", capture.write)
-    if "inline" in os.environ.get("MPLBACKEND", "inline"):  # a kernel's own choice is inherited when it started the node
+    if "inline" in os.environ.get(
+        "MPLBACKEND", "inline"
+    ):  # a kernel's own choice is inherited when it started the node
         os.environ["MPLBACKEND"] = rich_display.BACKEND
     rich_display.install()
     _be_main()

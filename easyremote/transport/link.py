@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -161,7 +160,7 @@ class Link:
     async def _connect_once(self) -> bool:
         """One connection, from its start to its end. Tells whether the gateway welcomed it."""
         with contextlib.suppress(EasyRemoteError):
-            self.endpoint = replace(self._refresh(self.endpoint), source=self.endpoint.source)
+            self.endpoint = self._refresh(self.endpoint)
         try:
             async with open_channel(self.endpoint) as channel:
                 method = channel.stream_stream(

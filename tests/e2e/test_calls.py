@@ -177,7 +177,7 @@ def test_wrong_calls_are_refused_before_anything_is_sent(node: ComputeNode, clie
     model.opt.lock = threading.Lock()  # type: ignore[attr-defined]
     with pytest.raises(UnpicklableError, match=r"model\.opt\.lock \(a _thread\.lock\) can't be sent"):
         client.call(lambda model: None, model)
-    with pytest.raises(UnpicklableError, match="model.opt.lock"):
+    with pytest.raises(UnpicklableError, match=r"model\.opt\.lock"):
         client.call(lambda: model)
     with pytest.raises(UsageError, match="known are timeout"):
         client.call_with_config("train_model", {"time_out": 3}, 1)
@@ -259,7 +259,7 @@ def test_timeouts_of_waiting_running_and_the_whole(server: Server, client: Clien
         wait_until(lambda: blocking.state == "running")
         with pytest.raises(DeadlineExceeded, match="waited"):
             client.with_options(queue_timeout=0.1).call("nap")
-        with pytest.raises(DeadlineExceeded, match="waiting for a node|waited"):
+        with pytest.raises(DeadlineExceeded, match=r"waiting for a node|waited"):
             client.with_options(timeout=0.2).call("nap")
         stop.set()
         assert blocking.result() is True
@@ -435,7 +435,9 @@ def test_no_node_for_shipped_code(client: Client) -> None:
         client.call("anything")
 
 
-def test_code_of_another_python_is_refused_with_both_versions(node: ComputeNode, client: Client, monkeypatch: Any) -> None:
+def test_code_of_another_python_is_refused_with_both_versions(
+    node: ComputeNode, client: Client, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("easyremote.execution.functions.python_minor", lambda: "3.9")
     with pytest.raises(EnvironmentMismatch, match=r"Python 3\.9.*node-a has 3\.1\d"):
         client.call(lambda: 1)

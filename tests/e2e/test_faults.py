@@ -30,7 +30,9 @@ def count_slowly(node: ComputeNode, started: threading.Event, total: int = 40) -
             yield i
 
 
-def test_a_cut_of_the_clients_wire_loses_and_doubles_no_item(server: Server, node: ComputeNode, wires: list[Wire]) -> None:
+def test_a_cut_of_the_clients_wire_loses_and_doubles_no_item(
+    server: Server, node: ComputeNode, wires: list[Wire]
+) -> None:
     started = threading.Event()
     count_slowly(node, started)
     with Client(wires[1].address, token=server.token) as client:
@@ -112,7 +114,9 @@ def test_a_large_value_arrives_whole_though_the_wires_are_cut(
         assert np.array_equal(call.result(), array * 2)
 
 
-def test_a_silent_wire_is_noticed_and_a_call_goes_to_another_node(server: Server, wires: list[Wire], client: Client) -> None:
+def test_a_silent_wire_is_noticed_and_a_call_goes_to_another_node(
+    server: Server, wires: list[Wire], client: Client
+) -> None:
     ran = []
     with (
         ComputeNode(wires[0].address, "silent", token=server.token) as silent,
@@ -215,7 +219,9 @@ def test_without_a_gateway_for_long_open_calls_end_with_the_truth(
         assert client.call("f") is None  # the same client goes on
 
 
-def test_a_killed_nodes_call_goes_to_another_and_a_pinned_one_is_lost(cluster: LocalCluster, remote: Client, tmp_path: Path) -> None:
+def test_a_killed_nodes_call_goes_to_another_and_a_pinned_one_is_lost(
+    cluster: LocalCluster, remote: Client, tmp_path: Path
+) -> None:
     nodes = remote.node(*cluster.node_ids)
 
     @nodes.register

@@ -37,7 +37,9 @@ def large(way: str, cluster: LocalCluster) -> Iterator[Client]:
         yield running
 
 
-def test_a_300_megabyte_array_as_argument_and_result_in_bounded_gateway_memory(cluster: LocalCluster, large: Client) -> None:
+def test_a_300_megabyte_array_as_argument_and_result_in_bounded_gateway_memory(
+    cluster: LocalCluster, large: Client
+) -> None:
     gateway = psutil.Process(cluster.pids[0])
     large.call(lambda x: x, np.zeros(MIB // 4))  # everything is warm
     before = gateway.memory_info().rss

@@ -43,7 +43,9 @@ def test_no_thread_process_descriptor_or_file_stays() -> None:
     assert not [name for name in _threads() if name.startswith(("easyremote", "asyncio", "uvloop"))]
 
 
-def test_memory_of_gateway_node_and_client_is_flat_over_many_calls(server: Server, node: ComputeNode, client: Client) -> None:
+def test_memory_of_gateway_node_and_client_is_flat_over_many_calls(
+    server: Server, node: ComputeNode, client: Client
+) -> None:
     node.register(lambda x: x, name="echo")
     this = psutil.Process()
 

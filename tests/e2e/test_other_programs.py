@@ -77,11 +77,11 @@ def _every_method(channel: grpc.Channel, server: Server) -> list[tuple[str, bool
     allowed = grpc.intercept_channel(channel, _WithToken(server.token))
     database = ProtoReflectionDescriptorDatabase(allowed)
     pool = descriptor_pool.DescriptorPool(database)
-    methods = []
-    for service in database.get_services():
-        for method in pool.FindServiceByName(service).methods:
-            methods.append((f"/{service}/{method.name}", method.client_streaming))
-    return methods
+    return [
+        (f"/{service}/{method.name}", method.client_streaming)
+        for service in database.get_services()
+        for method in pool.FindServiceByName(service).methods
+    ]
 
 
 class _WithToken(grpc.StreamStreamClientInterceptor):
@@ -121,7 +121,9 @@ def test_a_wrong_token_is_refused_at_once_and_never_shown(server: Server) -> Non
     assert server.token not in repr(server)
 
 
-def test_the_connection_file_is_the_users_alone(server: Server, runtime_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_file_is_the_users_alone(
+    server: Server, runtime_folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (path,) = runtime_folder.glob("gateway-*.json")
     assert path.stat().st_mode & 0o777 == 0o600
     assert runtime_folder.stat().st_mode & 0o777 == 0o700

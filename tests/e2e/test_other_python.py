@@ -35,7 +35,9 @@ def other_node(server: Server, client: Client) -> Iterator[str]:
     process.wait()
 
 
-def test_shipped_code_is_refused_before_it_is_loaded_and_both_versions_are_named(other_node: str, client: Client) -> None:
+def test_shipped_code_is_refused_before_it_is_loaded_and_both_versions_are_named(
+    other_node: str, client: Client
+) -> None:
     here = ".".join(map(str, __import__("sys").version_info[:2]))
     there = client.get_node_status(other_node).python.rpartition(".")[0]
     assert here != there

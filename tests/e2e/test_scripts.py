@@ -70,7 +70,9 @@ def test_a_script_that_only_serves_lives_on_after_its_last_line_until_it_is_told
 
 def test_a_script_that_fails_after_serving_ends_with_its_error(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
-    script.write_text("from easyremote.simple import *\nimport sys\nComputeNode(sys.argv[1]).serve()\nraise RuntimeError('mine')\n")
+    script.write_text(
+        "from easyremote.simple import *\nimport sys\nComputeNode(sys.argv[1]).serve()\nraise RuntimeError('mine')\n"
+    )
     with Server(port=0) as server:
         done = subprocess.run([sys.executable, str(script), server.address], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
