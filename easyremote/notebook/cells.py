@@ -16,6 +16,9 @@ from easyremote.runtime import python_minor, this_runtime
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
+CLOSE_TIMEOUT_S = 2.0
+"""A node that is too busy to close a session within this time keeps it."""
+
 
 def submit_cell(
     client: Client,
@@ -48,6 +51,14 @@ def submit_cell(
         options["timeout"] = timeout
     arguments = codec.encode_arguments((), {})
     return client.with_options(**options).start_call(spec.name, (code, payload), arguments, session_id, presenter)
+
+
+def close_session(client: Client, node: str, session_id: str) -> None:
+    """End the process that holds the session's namespace on this node. Raises what kept it from that."""
+    code = pb.Code(kind=pb.Code.KIND_CLOSE_SESSION, spec=pb.FunctionSpec(name="close session"))
+    options = client.with_options(node=node, label="close session", timeout=CLOSE_TIMEOUT_S, retries=0)
+    nothing = codec.encode_arguments((), {})
+    options.start_call("close session", (code, codec.encode(None)), nothing, session_id).result()
 
 
 def take_outcome(outcome: dict[str, Any], namespace: dict[str, Any]) -> Any:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from easyremote import lifetime
 from easyremote.client import Client, RemoteNode
 from easyremote.cluster import LocalCluster
-from easyremote.errors import NoNodeAvailable, UsageError
+from easyremote.errors import EasyRemoteError, NoNodeAvailable, UsageError
 from easyremote.model import NodeInfo
+from easyremote.notebook.cells import close_session
 from easyremote.notebook.display import NotebookPresenter
 
 
-@dataclass
+@dataclass(eq=False)
 class Workspace:
     """The connection of this kernel. There is one, `workspace`; it survives a reload of the extension."""
 
@@ -21,6 +24,7 @@ class Workspace:
     cluster: LocalCluster | None = None
     session_id: str = field(default_factory=lambda: secrets.token_hex(8))
     session_node: str = ""  # where %%remote cells without -n run
+    session_nodes: set[str] = field(default_factory=set)  # where this notebook's namespaces live
     bound: dict[str, Any] = field(default_factory=dict)  # names that were put into the notebook
 
     def start(self, nodes: int = 1, slots: int | None = None, port: int = 0) -> bool:
@@ -43,9 +47,14 @@ class Workspace:
     def stop(self) -> bool:
         """Disconnect, and end what `start` started. False when there was nothing."""
         client, cluster = self.client, self.cluster
+        nodes, self.session_nodes = self.session_nodes, set()
         self.client = self.cluster = None
         self.session_node = ""
+        lifetime.closed(self)
         if client is not None:
+            for node in sorted(nodes) if cluster is None else ():  # those of a cluster end with it
+                with contextlib.suppress(EasyRemoteError):
+                    close_session(client, node, self.session_id)
             client.close()
         if cluster is not None:
             cluster.stop()
@@ -73,6 +82,11 @@ class Workspace:
 
     def choose_node(self, wanted: str = "") -> str:
         """The node for a cell: the wanted one, else the one that holds this notebook's session, else the least busy."""
+        node = self._choose(wanted)
+        self.session_nodes.add(node)
+        return node
+
+    def _choose(self, wanted: str) -> str:
         client = self.require_client()
         if wanted:
             return client.get_node_status(wanted).node_id
@@ -85,8 +99,12 @@ class Workspace:
             self.session_node = min(nodes.values(), key=_busyness).node_id
         return self.session_node
 
+    def _kernel_ends(self) -> None:
+        self.stop()
+
     def _use(self, client: Client) -> None:
         self.client = client.with_presenter(NotebookPresenter)
+        lifetime.opened(self, self._kernel_ends)  # a kernel that is shut down leaves no namespace on nodes that live on
 
 
 def _busyness(node: NodeInfo) -> tuple[float, str]:

@@ -171,3 +171,19 @@ def test_help_of_the_magic_lists_its_options(shared_kernel: Kernel) -> None:
     text = shared_kernel.ok("print(get_ipython().magics_manager.magics['cell']['remote'].__doc__)").text
     for option in ("--node", "--input", "--output", "--timeout", "--name"):
         assert option in text
+
+
+@pytest.mark.parametrize("how", ["stop", "shutdown"])
+def test_a_namespace_on_a_node_that_lives_on_ends_with_the_notebook(kernel: Kernel, how: str) -> None:
+    from easyremote import ComputeNode, Server
+
+    with Server(port=0) as server, ComputeNode(server.address, "a"), ComputeNode(server.address, "b"):
+        kernel.ok(f"%load_ext easyremote\n%easyremote connect {server.address}")
+        cells = [kernel.ok(f"%%remote -n {name}\nimport os; os.getpid()").result for name in ("a", "b")]
+        pids = [int(pid) for pid in cells]
+        assert len(set(pids)) == 2 and all(map(is_alive, pids))
+        if how == "stop":
+            kernel.ok("%easyremote stop")
+        else:
+            kernel.manager.shutdown_kernel(now=False)
+        wait_until(lambda: not any(map(is_alive, pids)))
