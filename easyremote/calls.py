@@ -19,8 +19,11 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 R = TypeVar("R")
 
-_KEPT_OUTPUT = 1024 * 1024
-"""Characters of output that a call keeps while nobody looks; the oldest go first, and it says so."""
+_KEPT = {"output": 1024 * 1024, "display": 16 * 1024 * 1024}
+"""Characters of output and bytes of displays that a call keeps while nobody looks; the oldest go first, and it says so."""
+
+_KEPT_FOR_EACH = 100
+"""What an event counts beyond what it carries."""
 
 _TAKE_EVENTS = 32
 _TAKE_BYTES = 256 * 1024
@@ -75,8 +78,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._changed = threading.Condition()
         self._queue: deque[_Arrived] = deque()
         self._items_queued = 0
-        self._output_size = 0
-        self._dropped_output = 0
+        self._queued_progress: _Arrived | None = None
+        self._kept = dict.fromkeys(_KEPT, 0)
+        self._dropped = dict.fromkeys(_KEPT, 0)
         self._wakers: list[Callable[[], Any]] = []
         self._outcome: _Arrived | pb.ErrorInfo | BaseException | None = None
         self._is_stream = False
@@ -228,7 +232,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             with self._changed:
                 while not self._queue and self._outcome is None:
                     self._wait(until)
-                arrived = self._queue.popleft() if self._queue else None
+                arrived = self._pop()
             if arrived is None:
                 self._tell_taken()
                 return None
@@ -264,7 +268,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         while True:
             woken: asyncio.Future[None] = loop.create_future()
             with self._changed:
-                arrived = self._queue.popleft() if self._queue else None
+                arrived = self._pop()
                 if arrived is None and self._outcome is None:
                     self._wakers.append(lambda woken=woken: loop.call_soon_threadsafe(_wake, woken))
             if arrived is not None:
@@ -306,11 +310,15 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self.run_s = event.run_s
                 self._is_stream = self._kind in _STREAMS
                 self._outcome = event.error
+            elif body == "progress" and at_once and self._queued_progress is not None:
+                self._queued_progress.event.progress.CopyFrom(event.progress)  # a bar shows the newest
             elif body is not None:
                 self._queue.append(arrived)
                 self._items_queued += body == "item"
-                if body == "output":
-                    self._bound_output(arrived)
+                if body == "progress" and at_once:
+                    self._queued_progress = arrived
+                if body in _KEPT:
+                    self._bound(body, arrived)
         if self._outcome is not None:
             self._finish()
         else:
@@ -323,23 +331,24 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 text = f"easyremote: node '{self.node}' was lost; '{self.function}' runs again on '{event.started.node_id}'\n"
                 again = pb.Event(output=pb.Output(is_stderr=True, text=text))
                 self._queue.append(_Arrived(again, None))
+                self._bound("output", self._queue[-1])
             self.node = event.started.node_id
             self._kind = event.started.kind
         self.attempt = max(self.attempt, event.attempt)
 
-    def _bound_output(self, arrived: _Arrived) -> None:
-        """Output that nobody looks at is cut at the front."""
-        self._output_size += arrived.size
-        if self._output_size <= _KEPT_OUTPUT:
+    def _bound(self, body: str, newest: _Arrived) -> None:
+        """What nobody looks at is cut at the front."""
+        self._kept[body] += newest.size + _KEPT_FOR_EACH
+        if self._kept[body] <= _KEPT[body]:
             return
-        kept: deque[_Arrived] = deque()
+        queue: deque[_Arrived] = deque()
         for old in self._queue:
-            if old.event.HasField("output") and self._output_size > _KEPT_OUTPUT // 2:
-                self._output_size -= old.size
-                self._dropped_output += old.size
+            if old.event.WhichOneof("body") == body and self._kept[body] > _KEPT[body] // 2:
+                self._kept[body] -= old.size + _KEPT_FOR_EACH
+                self._dropped[body] += old.size if body == "output" else 1
             else:
-                kept.append(old)
-        self._queue = kept
+                queue.append(old)
+        self._queue = queue
 
     def _judged(self, error: pb.ErrorInfo | BaseException) -> None:
         """It ended without the node's word."""
@@ -361,6 +370,13 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         for wake in wakers:
             wake()
 
+    def _pop(self) -> _Arrived | None:
+        """The next event, taken out of the queue; the caller holds the lock."""
+        arrived = self._queue.popleft() if self._queue else None
+        if arrived is self._queued_progress:
+            self._queued_progress = None
+        return arrived
+
     # ---- consuming -----------------------------------------------------------------------------------------------
 
     def _consumed(self, arrived: _Arrived) -> None:
@@ -368,8 +384,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if event.HasField("item"):
             with self._changed:
                 self._items_queued -= 1
-        elif event.HasField("output"):
-            self._output_size -= arrived.size
+        elif (body := event.WhichOneof("body")) in _KEPT:
+            with self._changed:
+                self._kept[str(body)] -= arrived.size + _KEPT_FOR_EACH
         if not event.seq:
             return
         attempt, _, size = self._untold
@@ -389,9 +406,11 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _present(self, arrived: _Arrived) -> None:
         event = arrived.event
         presenter = self._presenter
-        if self._dropped_output:
-            dropped, self._dropped_output = self._dropped_output, 0
-            presenter.output(True, f"easyremote: {dropped:,} characters of older output were left out\n")
+        if any(self._dropped.values()):
+            dropped, self._dropped = self._dropped, dict.fromkeys(_KEPT, 0)
+            texts = [f"{dropped['output']:,} characters of output"] if dropped["output"] else []
+            texts += [f"{dropped['display']:,} displays"] if dropped["display"] else []
+            presenter.output(True, f"easyremote: {' and '.join(texts)} from before were left out\n")
         if event.HasField("output"):
             presenter.output(event.output.is_stderr, event.output.text)
         elif event.HasField("display"):
