@@ -271,7 +271,6 @@ class Broker:
         call = self._new_call(pb.Submit(call_id=state.call_id), None, CallState.HELD)
         self._calls[call.call_id] = call
         self._take_over(call, node, state)
-        call.hold_until = self._now + self.settings.grace_s
         return call
 
     def _take_over(self, call: Call, node: Node, state: pb.AttemptState) -> None:
@@ -279,9 +278,12 @@ class Broker:
         if call.node is not None:
             self._forget_at(call.node, call.call_id, call.attempt)
             self._unassign(call)
+            if call.state is CallState.ENDED:
+                call.to(CallEvent.RERUN)
         call.attempt = call.runs = state.attempt
+        call.passed_seq = call.submit.seen_seq if call.submit.seen_attempt == call.attempt else 0
         call.is_claimed = True
-        call.hold_until = None
+        call.hold_until = self._now + self.settings.grace_s if call.client is None else None
         self._assign(call, node, CallEvent.CLAIMED)
         if call.client is not None:
             self._send(node.session, self._resume(call))
@@ -332,8 +334,8 @@ class Broker:
         call = self._new_call(submit, session, CallState.HELD if submit.again else CallState.QUEUED)
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
-        call.attempt = submit.seen_attempt
-        call.sent_item = submit.seen_item
+        call.attempt = call.runs = submit.seen_attempt
+        _note_seen(call, submit)
         if submit.again or submit.nodes_may_return:
             call.hold_until = self._now + self.settings.grace_s
         if not submit.again:
@@ -393,7 +395,6 @@ class Broker:
         elif call.verdict is not None:
             self._send(session, call.verdict)
         elif call.node is not None:
-            call.end_was_missed = call.state is CallState.ENDED and not submit.seen_end
             self._send(call.node.session, self._resume(call))
         elif call.state is CallState.ENDED and not submit.seen_end:
             self._run_again(call, "", "its node vanished before the result was collected")
@@ -445,6 +446,9 @@ class Broker:
             problem = self._placing.problem(call)
             if problem is not None:
                 self._queues.remove(call)
+                if call.runs:
+                    problem.code = "lost"
+                    problem.message = f"its node vanished with '{call.title}', and now {problem.message}"
                 self._fail(call, problem)
 
     def _fail_unplaceable(self, only_limited: bool = False) -> None:
@@ -460,6 +464,7 @@ class Broker:
             return
         call.to(CallEvent.ENDED)
         call.hold_until = None
+        error.may_have_run = call.runs > 0
         call.verdict = pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error))
         self._send(call.client, call.verdict)
 
@@ -552,11 +557,13 @@ class Broker:
         elif call.state is not CallState.RUNNING:
             call.to(CallEvent.STARTED)
         if client is not None:
+            if event.seq == call.passed_seq + 1 and client.conn is not None:
+                call.passed_seq = event.seq
             self._send(client, frame)
 
     def _attempt_ended(self, call: Call, node: Node, event: pb.Event, failed: bool) -> None:
         first_time = call.occupies_slot
-        call.end_was_missed = False
+        call.end_seq = event.seq
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
@@ -572,7 +579,7 @@ class Broker:
 
     def _attempt_lost(self, call: Call, node: Node, why: str) -> None:
         """The node is gone with this attempt. One that had ended is on its way to the client, who asks again if it isn't."""
-        had_ended = call.state is CallState.ENDED and not call.end_was_missed
+        had_ended = call.end_has_passed
         self._unassign(call)
         if call.is_abandoned or call.client is None:
             self._drop(call)
@@ -581,12 +588,12 @@ class Broker:
 
     def _hold_expired(self, call: Call) -> None:
         """No node came back with it in time. It may have run, under numbers that were given out before the restart."""
+        self._relay.attempt_left(call)
+        call.attempt += self._retries(call) + 1
         if call.submit.seen_end:
-            call.to(CallEvent.ENDED)  # the client has all of it and will say so
+            call.to(CallEvent.ENDED)  # the client has its last event, and will take it or ask again
             return
         call.to(CallEvent.HOLD_EXPIRED)
-        call.runs = max(call.attempt, 1)
-        call.attempt += self._retries(call) + 1
         self._run_again(call, "", "no node came back with it after the gateway was restarted")
 
     def _run_again(self, call: Call, lost_node_id: str, why: str) -> None:
@@ -609,12 +616,8 @@ class Broker:
         where = (
             f"node '{lost_node_id}' vanished with '{call.title}' ({why})" if lost_node_id else f"'{call.title}': {why}"
         )
-        self._fail(
-            call,
-            pb.ErrorInfo(
-                code="lost", message=f"{where}; {reason}. It may have run", may_have_run=True, node_id=lost_node_id
-            ),
-        )
+        text = f"{where}; {reason}. It may have run"
+        self._fail(call, pb.ErrorInfo(code="lost", message=text, node_id=lost_node_id))
 
     def _retries(self, call: Call) -> int:
         return self.settings.default_retries if call.retries is None else call.retries
@@ -669,6 +672,7 @@ class Broker:
         node.last_used = self._dispatches
         call.attempt += 1
         call.runs += 1
+        call.passed_seq = 0
         call.is_claimed = False
         call.hold_until = None
         self._assign(call, node, CallEvent.DISPATCHED)
@@ -708,6 +712,8 @@ class Broker:
 
     def _expire(self, call: Call) -> None:
         waits = call.state in (CallState.QUEUED, CallState.HELD)
+        if call.state is CallState.HELD:
+            call.runs = max(call.runs, 1)  # for all that is known here
         if waits and self._is_out_of_time(call):
             self._timed_out(call)
             return
@@ -813,7 +819,8 @@ def _is_newer(state: pb.AttemptState, call: Call) -> bool:
     """Whether this attempt is the one to go on with. Only an attempt from before a restart can be newer than ours."""
     if call.state is CallState.HELD:
         return state.attempt >= call.attempt
-    return call.is_claimed and call.node is not None and state.attempt > call.attempt
+    is_open = call.client is None or call.state is not CallState.ENDED
+    return call.is_claimed and is_open and call.node is not None and state.attempt > call.attempt
 
 
 def _note_seen(call: Call, submit: pb.Submit) -> None:
@@ -821,6 +828,7 @@ def _note_seen(call: Call, submit: pb.Submit) -> None:
     seen = call.submit
     seen.seen_attempt, seen.seen_seq = submit.seen_attempt, submit.seen_seq
     seen.taken_seq, seen.seen_end = submit.taken_seq, submit.seen_end
+    call.passed_seq = submit.seen_seq if submit.seen_attempt == call.attempt else 0
     call.sent_item = call.sent_item or submit.seen_item
 
 

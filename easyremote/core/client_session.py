@@ -154,15 +154,19 @@ class ClientSession:
         self._unsent.append(submit.call_id)
         self._send_unsent()
 
-    def again(self, call_id: bytes, now: float) -> None:
-        """The end of this call was delivered but its payload couldn't be fetched: ask for it again."""
+    def again(self, call_id: bytes, now: float, attempt: int = 0, seq: int = 0) -> None:
+        """The payload of event `seq` of this attempt couldn't be fetched: ask for it, and what follows it, again.
+
+        Without `seq`: for everything that isn't taken.
+        """
         self._now = now
         call = self._open.get(call_id)
-        if call is not None:
-            call.seq = call.taken_seq
-            call.has_ended = False
-            if self.is_connected and call.is_sent:
-                self._send_submit(call)
+        if call is None or (seq and attempt != call.attempt):
+            return
+        call.seq = max(seq - 1, call.taken_seq)
+        call.has_ended = False
+        if self.is_connected and call.is_sent:
+            self._send_submit(call)
 
     def cancel(self, call_id: bytes, reason: str) -> None:
         """Stop the call. From now on nothing of it is delivered."""
@@ -269,10 +273,7 @@ class ClientSession:
             return
         self._acks[verdict.call_id] = pb.Acknowledged(call_id=verdict.call_id, attempt=call.attempt, ended=True)
         self._close(verdict.call_id)
-        if call.has_ended:
-            self._must_repeat_acks = True
-        else:
-            self._effects.append(Judged(verdict.call_id, verdict.error))
+        self._effects.append(Judged(verdict.call_id, verdict.error))
 
     def _on_answer(self, answer: pb.Answer) -> None:
         if self._queries.pop(answer.query_id, None) is not None:

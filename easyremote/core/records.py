@@ -135,7 +135,8 @@ class Call:
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out
     runs: int = 0  # attempts that a node got, or may have got
     is_claimed: bool = False  # its attempt was begun by an earlier gateway
-    end_was_missed: bool = False  # it ended, and its client came back without having seen that
+    passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
+    end_seq: int = 0  # the attempt's last event, once it ended
     sent_item: bool = False
     is_abandoned: bool = False  # its client doesn't want it any more
     verdict: pb.Frame | None = None
@@ -145,6 +146,11 @@ class Call:
 
     def to(self, event: CallEvent) -> None:
         self.state = next_state(self.state, event)
+
+    @property
+    def end_has_passed(self) -> bool:
+        """Whether the client has the attempt's last event, unless its connection breaks; then it comes back and says so."""
+        return self.state is CallState.ENDED and self.passed_seq >= self.end_seq
 
     @property
     def occupies_slot(self) -> bool:

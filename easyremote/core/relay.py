@@ -59,7 +59,9 @@ class Relay:
         owner = self._owner(transfer) if transfer is not None else None
         if transfer is None or owner is None or owner.session_id != session_id:
             return None
-        transfer.offset = chunk.offset + len(chunk.data)
+        if chunk.data and chunk.offset != transfer.offset:
+            return None  # it was on its way when the owner was asked again: these bytes have passed, or will come anew
+        transfer.offset += len(chunk.data)
         if chunk.error or chunk.shared_file:
             del self._transfers[chunk.transfer_id]
         return transfer.requester.session_id

@@ -26,7 +26,7 @@ class Script:
     value_bytes: int = 0
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self)).encode().ljust(self.argument_bytes)
 
     @classmethod
     def decode(cls, data: bytes) -> Script:

@@ -25,15 +25,24 @@ from random import Random
 from easyremote.config import GatewaySettings
 from easyremote.core.node_session import Attempt
 from easyremote.testing.clock import Schedule
-from easyremote.testing.peers import Peer, SimGateway
+from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked, Execution, Script
 from easyremote.testing.sim_client import SimClient
+from easyremote.testing.sim_gateway import SimGateway
 from easyremote.testing.sim_node import SimNode
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 FUNCTIONS = ("f", "g", "h")
 
-GENTLE_FAULTS = ("cut_client", "cut_node", "stall_client", "stall_node", "crash_gateway")
+GENTLE_FAULTS = (
+    "cut_client",
+    "cut_node",
+    "stall_client",
+    "stall_node",
+    "detach_client",
+    "detach_node",
+    "crash_gateway",
+)
 """Faults that cost no call anything when they are short."""
 
 FAULTS = (
@@ -90,6 +99,7 @@ class Plan:
     streams: float = 0.4
     endless: float = 0.05
     waiting: float = 0.1  # with a queue timeout
+    large: float = 0.15  # arguments or values that are fetched
     duplicates: float = 0.0
     every_node_offers_all: bool = False
     settings: GatewaySettings = field(default_factory=GatewaySettings)
@@ -159,6 +169,7 @@ class World:
         left += self.gateway.broker.leftovers()
         left += [f"{node.name} holds {node.core.held_count} attempts" for node in self.nodes if node.core.held_count]
         left += [f"{node.name} runs {len(node.runs)}" for node in self.nodes if node.runs]
+        left += [text for peer in (*self.nodes, *self.clients) for text in peer.transfers.leftovers()]
         left += [f"{c.name} has {c.core.open_count} calls open" for c in self.clients if c.core.open_count]
         return left
 
@@ -201,8 +212,9 @@ class World:
         self._expect(event.item.data == expected, f"{asked.name}: {event.item.data!r} came as item {len(asked.items)}")
         asked.items.append(event.item.data)
 
-    def call_ended(self, asked: Asked, outcome: str) -> None:
+    def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None:
         self.note(f"{asked.name} ends with {outcome}")
+        self._expect(may_have_run or not asked.executions, f"{asked.name} has run, and {outcome} says that it hasn't")
         asked.outcomes.append(outcome)
         self._expect(len(asked.outcomes) == 1, f"{asked.name} ended more than once: {asked.outcomes}")
         self._expect(outcome != "a wrong value", f"{asked.name} got another call's value")
@@ -223,6 +235,8 @@ class World:
             item_bytes=work.choice((0, 1000, 300_000, 2_000_000)),
             step_s=work.choice((0.001, 0.01, 0.1, 0.1, 0.4 if is_stream else 2.0)),
             ends="never" if is_endless else work.choice(("value", "value", "value", "value", "error")),
+            argument_bytes=work.randint(500, 2500) if work.random() < plan.large else 0,
+            value_bytes=work.randint(500, 2500) if work.random() < plan.large else 0,
         )
         options = pb.Options()
         if work.random() < plan.once_only:
@@ -299,6 +313,8 @@ class World:
         elif what == "stall":
             if peer.wire is not None:
                 peer.wire.stalled_until = self.schedule.now + fault.lasts_s
+        elif what == "detach":
+            self._detach(peer)
         elif what == "freeze":
             peer.freeze(fault.lasts_s)
         else:
@@ -313,12 +329,22 @@ class World:
             latest = 0.4 if self.plan.gentle else 2.0
             self.gateway.notice(wire, self.rng.uniform(0, latest))
             peer.notice(wire, self.rng.uniform(0, latest))
+        if self.rng.random() < 0.5:
+            self._detach(peer)
+
+    def _detach(self, peer: Peer) -> None:
+        """Its transfer stream breaks, which is a connection of its own."""
+        stream = peer.transfers.stream
+        if stream is not None and not stream.is_dead:
+            stream.die()
+            peer.transfers.notice(stream, self.rng.uniform(0, 0.4))
 
     def _mute(self, peer: Peer, lasts_s: float) -> None:
         """The connection swallows everything and nobody is told."""
         peer.unreachable_until = self.schedule.now + lasts_s
-        if peer.wire is not None:
-            peer.wire.die()
+        for wire in (peer.wire, peer.transfers.stream):
+            if wire is not None:
+                wire.die()
 
     def _end(self, peer: Peer, away_s: float, is_clean: bool) -> None:
         """The process ends; another one takes its place, under the same name when it is a node."""

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from easyremote.core import client_session as core
 from easyremote.testing.clock import Timer
-from easyremote.testing.peers import Peer, Surroundings
+from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked
+from easyremote.testing.sim_gateway import Surroundings
+from easyremote.testing.sim_transfers import Incoming
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 ACK_DELAY_S = 0.02
@@ -18,7 +20,7 @@ TAKE_BYTES = 256 * 1024
 
 
 class ClientWorld(Surroundings, Protocol):
-    def call_ended(self, asked: Asked, outcome: str) -> None: ...
+    def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None: ...
     def item_came(self, asked: Asked, event: pb.Event) -> None: ...
 
 
@@ -37,19 +39,31 @@ class SimClient(Peer):
 
     def submit(self, asked: Asked, take_s: float) -> None:
         submit = pb.Submit(call_id=asked.call_id, function=asked.function, options=asked.options)
-        submit.arguments.data = asked.script.encode()
+        data = asked.script.encode()
+        if asked.script.argument_bytes:
+            submit.arguments.CopyFrom(self.transfers.own(asked.call_id, data))
+        else:
+            submit.arguments.data = data
         self.consumers[asked.call_id] = Consumer(self, asked, take_s)
         self.core.submit(submit, self.now)
         self.core.check()
         self.flush()
 
     def cancel(self, call_id: bytes, outcome: str) -> None:
-        consumer = self.consumers.pop(call_id, None)
+        consumer = self.forget(call_id)
         if consumer is not None:
             self.core.cancel(call_id, outcome)
             self.core.check()
             self.flush()
             self._client_world.call_ended(consumer.asked, outcome)
+
+    def forget(self, call_id: bytes) -> Consumer | None:
+        """It has ended, or nobody wants it any more."""
+        self.transfers.release(call_id)
+        consumer = self.consumers.pop(call_id, None)
+        if consumer is not None:
+            consumer.stop_fetching()
+        return consumer
 
     def goodbye(self) -> None:
         """Close, as a client that is told to."""
@@ -69,11 +83,13 @@ class SimClient(Peer):
         if isinstance(effect, core.Deliver):
             consumer = self.consumers.get(effect.call_id)
             if consumer is not None:
-                consumer.arrive(effect.event)
+                consumer.deliver(effect.event)
         elif isinstance(effect, core.Judged):
-            consumer = self.consumers.pop(effect.call_id, None)
+            consumer = self.forget(effect.call_id)
             if consumer is not None:
-                self._client_world.call_ended(consumer.asked, effect.error.code)
+                self._client_world.call_ended(consumer.asked, effect.error.code, effect.error.may_have_run)
+        elif isinstance(effect, core.SendBlob):
+            self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.Connected):
             self.world.note(f"{self.name} connected, resumed={effect.welcome.resumed}")
         self._schedule_acks()
@@ -111,6 +127,41 @@ class Consumer:
         self._final: tuple[int, int] | None = None
         self._final_taken = False
         self._timer: Timer | None = None
+        self._pipeline: deque[pb.Event] = deque()
+        self._fetching: Incoming | None = None
+
+    def deliver(self, event: pb.Event) -> None:
+        """In order: an event whose payload must be fetched holds up those behind it."""
+        self._pipeline.append(event)
+        if self._fetching is None:
+            self._go_on()
+
+    def stop_fetching(self) -> None:
+        self._pipeline.clear()
+        if self._fetching is not None:
+            self._client.transfers.give_up(self._fetching)
+            self._fetching = None
+
+    def _go_on(self) -> None:
+        while self._pipeline and self._fetching is None:
+            event = self._pipeline[0]
+            if event.HasField("result") and event.result.HasField("blob"):
+                self._fetching = self._client.transfers.fetch(self.asked.call_id, event.result, self._fetched)
+            else:
+                self.arrive(self._pipeline.popleft())
+
+    def _fetched(self, data: bytes | None) -> None:
+        self._fetching = None
+        if data is None:
+            lost = self._pipeline[0]
+            self._pipeline.clear()
+            self._client.core.again(self.asked.call_id, self._client.now, lost.attempt, lost.seq)
+            self._client.flush()
+            return
+        event = self._pipeline.popleft()
+        event.result.CopyFrom(pb.Payload(data=data.rstrip()))
+        self.arrive(event)
+        self._go_on()
 
     def arrive(self, event: pb.Event) -> None:
         asked, client = self.asked, self._client
@@ -129,7 +180,7 @@ class Consumer:
             client.core.taken(asked.call_id, event.attempt, event.seq, size)
             client._schedule_acks()
         if self._final is not None:
-            client.consumers.pop(asked.call_id, None)
+            client.forget(asked.call_id)
             client._client_world.call_ended(asked, _outcome_of(event, asked))
             self._take_soon()
 

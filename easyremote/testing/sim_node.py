@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from easyremote.config import WindowSettings
 from easyremote.core import node_session as core
 from easyremote.testing.clock import Timer
-from easyremote.testing.peers import Peer, Surroundings
+from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Script
+from easyremote.testing.sim_gateway import Surroundings
+from easyremote.testing.sim_transfers import Incoming
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 TICK_S = 0.02
@@ -65,6 +67,10 @@ class SimNode(Peer):
             run = self.runs.get(effect.attempt.key)
             if run is not None:
                 run.go_on()
+        elif isinstance(effect, core.Release):
+            self.transfers.release(effect.attempt.key)
+        elif isinstance(effect, core.SendBlob):
+            self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.OffersConfirmed):
             self.confirmed_revision = effect.revision
         elif isinstance(effect, core.Joined):
@@ -84,7 +90,7 @@ class SimNode(Peer):
     def _begin(self, attempt: core.Attempt) -> None:
         run = self.runs[attempt.key] = Run(self, attempt)
         self._node_world.run_began(self, attempt)
-        run.go_on()
+        run.begin()
         if not self._ticks:
             self._ticks = True
             self.after(TICK_S, self._tick)
@@ -97,21 +103,29 @@ class SimNode(Peer):
 
 
 class Run:
-    """One attempt at work."""
+    """One attempt at work. Arguments that didn't come with the call are fetched first."""
 
     def __init__(self, node: SimNode, attempt: core.Attempt) -> None:
         self.attempt = attempt
         self._node = node
         self._rng = node.world.rng
-        self.script = Script.decode(attempt.submit.arguments.data)
-        self._events = self.script.events()
+        self._events: list[tuple[pb.Event, int]] = []
+        self._script = Script("")
         self._timer: Timer | None = None
+        self._fetching: Incoming | None = None
         self._is_stopping = False
+
+    def begin(self) -> None:
+        arguments = self.attempt.submit.arguments
+        if arguments.HasField("blob"):
+            self._fetching = self._node.transfers.fetch(self.attempt.call_id, arguments, self._fetched)
+        else:
+            self._fetched(arguments.data)
 
     def go_on(self) -> None:
         """Do the next step after a while, if there is one and none is under way."""
         if self._timer is None and self._events and not self._is_stopping:
-            self._timer = self._node.after(self._rng.expovariate(1 / self.script.step_s), self._step)
+            self._timer = self._node.after(self._rng.expovariate(1 / self._script.step_s), self._step)
 
     def stop(self, code: str, message: str, at_once: bool = False) -> None:
         """Ends with this error soon, or with what it was about to end with when that is sooner."""
@@ -120,22 +134,38 @@ class Run:
         self._is_stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._fetching is not None:
+            self._node.transfers.give_up(self._fetching)
         event, size = pb.Event(error=pb.ErrorInfo(code=code, message=message)), 0
         if self._is_at_last_event and self._rng.random() < 0.5:
             event, size = self._events[-1]
         if at_once:
-            self._node.emit(self, event, size)
+            self._emit(event, size)
         else:
-            self._node.after(self._rng.uniform(0, 0.3), lambda: self._node.emit(self, event, size))
+            self._node.after(self._rng.uniform(0, 0.3), lambda: self._emit(event, size))
+
+    def _fetched(self, data: bytes | None) -> None:
+        self._fetching = None
+        if data is None:
+            self._emit(pb.Event(error=pb.ErrorInfo(code="lost", message="its arguments can't be had any more")), 0)
+            return
+        self._script = Script.decode(data)
+        self._events = self._script.events()
+        self.go_on()
 
     @property
     def _is_at_last_event(self) -> bool:
-        return len(self._events) == 1 and self.script.ends != "never"
+        return len(self._events) == 1 and self._script.ends != "never"
 
     def _step(self) -> None:
         self._timer = None
         if not self._is_at_last_event and not self._node.core.window_is_open(self.attempt):
             return  # WindowOpened goes on
-        event, size = self._events.pop(0)
-        self._node.emit(self, event, size)
+        self._emit(*self._events.pop(0))
         self.go_on()
+
+    def _emit(self, event: pb.Event, size: int) -> None:
+        if event.HasField("result") and self._script.value_bytes:
+            padded = event.result.data.ljust(self._script.value_bytes)
+            event.result.CopyFrom(self._node.transfers.own(self.attempt.key, padded))
+        self._node.emit(self, event, size)

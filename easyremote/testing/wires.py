@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from random import Random
+from typing import TYPE_CHECKING
 
-from easyremote.testing.clock import Process, Schedule
+from easyremote.testing.clock import Process
+
+if TYPE_CHECKING:
+    from easyremote.testing.peers import Peer as Dialer
+
+Deliver = Callable[["Wire", bytes], None]
 
 
 class Direction:
     """One way of a wire. Whatever is on its way when the wire dies is lost."""
 
-    def __init__(self, wire: Wire, receiver: Process, deliver: Callable[[Wire, bytes], None]) -> None:
+    def __init__(self, wire: Wire, receiver: Process, deliver: Deliver) -> None:
         self._wire = wire
         self._receiver = receiver
         self._deliver = deliver
@@ -47,20 +52,23 @@ class Wire:
 
     def __init__(
         self,
-        schedule: Schedule,
-        rng: Random,
-        peer: Process,
-        to_peer: Callable[[Wire, bytes], None],
+        peer: Dialer,
+        to_peer: Deliver,
+        notice: Callable[[Wire, float], None],
         gateway: Process,
-        to_gateway: Callable[[Wire, bytes], None],
+        to_gateway: Deliver,
     ) -> None:
-        self.schedule = schedule
+        self.schedule = peer.world.schedule
         self.stalled_until = 0.0
         self.is_dead = False
-        self.peer = peer
         self.up = Direction(self, gateway, to_gateway)
         self.down = Direction(self, peer, to_peer)
-        self._rng = rng
+        self._notice = notice
+        self._rng = peer.world.rng
+
+    def tell_peer(self, delay_s: float) -> None:
+        """Its peer notices after a while that it is dead."""
+        self._notice(self, delay_s)
 
     def delay_s(self) -> float:
         """Mostly a millisecond or so, now and then much more."""
