@@ -46,7 +46,7 @@ def owned() -> Iterator[Client]:
         code = (
             "import sys; from easyremote import ComputeNode; from benchmarks.workloads import count, echo, noop\n"
             "node = ComputeNode(sys.argv[1], 'owner')\n[node.register(f) for f in (noop, echo, count)]\n"
-            "node.serve(); print('up', flush=True); sys.stdin.read()"
+            "node.serve(); print('up', flush=True); sys.stdin.read(); node.stop()"
         )
         environment = {**os.environ, "EASYREMOTE_TOKEN": cluster._token}
         process = subprocess.Popen(

@@ -68,6 +68,7 @@ class WorkerProcess:
             "stderr": err_read,
             "path": [entry or os.getcwd() for entry in sys.path],
             "node_id": node_id,
+            "parent": os.getpid(),
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
         environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import queue
@@ -196,6 +197,7 @@ def _run_coroutine(work: Any) -> Any:
 
 def main() -> None:
     config = json.loads(os.environ.pop(CONFIG_VARIABLE))
+    _die_with(config["parent"])
     sys.path[:] = config["path"]
     os.environ.pop("PYTHONPATH", None)
     if config["pythonpath"] is not None:
@@ -212,6 +214,16 @@ def main() -> None:
     rich_display.install()
     _be_main()
     Worker(link, capture, config["node_id"]).main()
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the node dies. The reader thread does that too, with all that was started here, but
+    not while C code holds the interpreter lock."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
 
 
 def _be_main() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from easyremote import CallLost, Client, ComputeNode, GatewayUnreachable, NodeGone, Server
 from easyremote.cluster import LocalCluster
-from tests.conftest import wait_until
+from tests.conftest import is_alive, wait_until
 from tests.e2e.conftest import Wire
 from tests.e2e.test_scripts import free_port
 
@@ -264,3 +264,22 @@ def test_a_frozen_process_that_comes_back_in_time_is_not_given_up(cluster: Local
     os.kill(gateway, signal.SIGCONT)
     assert call.result() == 2
     assert call.attempt == 1
+
+
+def test_a_worker_inside_c_code_does_not_outlive_its_node(cluster: LocalCluster, remote: Client, tmp_path: Path) -> None:
+    def hold(path: str) -> None:
+        import os
+        import re
+
+        with open(path, "w") as file:
+            file.write(f"{os.getpid()} {os.getppid()}\n")
+        re.match(r"(a+)+$", "a" * 40 + "b")  # exponential, and holds the interpreter lock
+
+    report = tmp_path / "pids"
+    call = remote.with_options(retries=0).submit(hold, str(report))
+    wait_until(lambda: report.exists() and report.read_text().endswith("\n"))
+    worker, node = map(int, report.read_text().split())
+    os.kill(node, signal.SIGKILL)
+    wait_until(lambda: not is_alive(worker))
+    with pytest.raises(CallLost):
+        call.result()
