@@ -37,7 +37,8 @@ demo: venv ## Run the first tutorial on this machine, without a GPU, and show wh
 	@"$(BIN)/python" notebooks/run_demo.py
 
 lab: venv ## Open the first tutorial in JupyterLab
-	@"$(BIN)/jupyter" lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01_first_call.ipynb
+	@"$(BIN)/jupyter" lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	    --LabApp.default_url=/lab/tree/notebooks/01_first_call.ipynb
 
 test: lint ## Run everything: lint and all tests, browser and notebooks included
 	@scripts/install-browser
