@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 import functools
+import queue
 import secrets
 import time
 from collections import deque
@@ -31,7 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 __all__ = ["Client", "RemoteNode"]
 
 MAP_WINDOW = 1000
-"""Calls of one `map` that are open at once."""
+"""Calls of one `map` that are open at most. It is filled up again when half of them have ended: calls that are submitted together
+travel together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +424,10 @@ def _in_order(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable
     try:
         for args in arguments:
             open_calls.append(begin(args))
-            while len(open_calls) >= MAP_WINDOW or (open_calls and open_calls[0].done()):
+            if len(open_calls) >= MAP_WINDOW:
+                while len(open_calls) > MAP_WINDOW // 2:
+                    yield open_calls.popleft().result()
+            while open_calls and open_calls[0].done():
                 yield open_calls.popleft().result()
         while open_calls:
             yield open_calls.popleft().result()
@@ -434,23 +438,28 @@ def _in_order(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable
 
 def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     open_calls: set[Call[Any]] = set()
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def take() -> Any:
+        call = ended.get()
+        open_calls.discard(call)
+        return call.result()
+
     try:
         for args in arguments:
-            open_calls.add(begin(args))
-            while len(open_calls) >= MAP_WINDOW:
-                yield from _collect(open_calls, concurrent.futures.FIRST_COMPLETED)
+            call = begin(args)
+            open_calls.add(call)
+            call.add_done_callback(ended.put)
+            if len(open_calls) >= MAP_WINDOW:
+                while len(open_calls) > MAP_WINDOW // 2:
+                    yield take()
+            while not ended.empty():
+                yield take()
         while open_calls:
-            yield from _collect(open_calls, concurrent.futures.FIRST_COMPLETED)
+            yield take()
     finally:
         for call in open_calls:
             call.cancel("its map ended early")
-
-
-def _collect(open_calls: set[Call[Any]], until: str) -> Iterator[Any]:
-    concurrent.futures.wait(open_calls, return_when=until)
-    for call in [call for call in open_calls if call.done()]:
-        open_calls.discard(call)
-        yield call.result()
 
 
 _KINDS = {
