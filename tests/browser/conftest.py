@@ -170,6 +170,7 @@ class Page:
         )
         shown = f'body[data-jp-theme-name="JupyterLab {name}"]'
         self.page.wait_for_selector(shown, state="attached")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")  # fades while the theme changes
 
     def screenshot(self, name: str) -> None:
         SCREENS.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             args=[*(f"--{name}" for name in switches), "--disable-component-update", "--disable-sync"],
             viewport={"width": 1100, "height": 900},
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)  # a bound for a busy machine
         yield context
         context.close()
 
