@@ -224,8 +224,8 @@ class Broker:
         node.slots = state.slots
         self._placing.add(node)
         self._placing.take_offers(node, state.offers)
-        held = {attempt.call_id for attempt in state.attempts}
-        for call in [call for call in node.calls.values() if call.call_id not in held]:
+        held = {(attempt.call_id, attempt.attempt) for attempt in state.attempts}
+        for call in [call for call in node.calls.values() if (call.call_id, call.attempt) not in held]:
             self._not_there(call, node)
         for attempt in state.attempts:
             self._claim(node, attempt)
@@ -331,14 +331,17 @@ class Broker:
             self._submitted(submit, session)
 
     def _submitted(self, submit: pb.Submit, session: Session) -> None:
-        call = self._new_call(submit, session, CallState.HELD if submit.again else CallState.QUEUED)
+        call = self._new_call(submit, session, CallState.QUEUED)
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
         call.attempt = call.runs = submit.seen_attempt
         _note_seen(call, submit)
         if submit.again or submit.nodes_may_return:
             call.hold_until = self._now + self.settings.grace_s
-        if not submit.again:
+        if submit.again and (call.was_allowed or self._retries(call)):
+            call.state = CallState.HELD
+        else:
+            call.attempt = max(call.attempt, submit.attempt_floor)
             self._enqueue(call)
 
     def _new_call(self, submit: pb.Submit, client: Session | None, state: CallState) -> Call:
@@ -360,8 +363,8 @@ class Broker:
             return pb.ErrorInfo(
                 code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
             )
-        if submit.seen_attempt > MAX_ATTEMPT:
-            return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has the number {submit.seen_attempt}")
+        if max(submit.seen_attempt, submit.attempt_floor) > MAX_ATTEMPT:
+            return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
         strategy = submit.options.strategy
         if strategy and strategy not in known_strategies():
             known = ", ".join(known_strategies())
@@ -522,6 +525,7 @@ class Broker:
             if call.node is not None:
                 target = call.node.session
                 by_node.setdefault(target.session_id, (target, []))[1].append(item)
+            call.was_allowed = True
             if item.ended:
                 self._taken_to_the_end(call, item.attempt)
         for target, items in by_node.values():
@@ -589,7 +593,7 @@ class Broker:
     def _hold_expired(self, call: Call) -> None:
         """No node came back with it in time. It may have run, under numbers that were given out before the restart."""
         self._relay.attempt_left(call)
-        call.attempt += self._retries(call) + 1
+        call.attempt = max(call.attempt, call.submit.attempt_floor)
         if call.submit.seen_end:
             call.to(CallEvent.ENDED)  # the client has its last event, and will take it or ask again
             return
@@ -602,6 +606,8 @@ class Broker:
             call.to(CallEvent.RERUN)
         options = call.submit.options
         retries = self._retries(call)
+        if retries == 0 and not call.was_allowed:
+            call.runs = 0  # it waited for its client's word
         if call.sent_item:
             reason = "it had delivered items already, so it isn't run again"
         elif call.runs > retries:
@@ -679,6 +685,8 @@ class Broker:
         if call.deadline is not None:
             call.submit.options.timeout_s = call.deadline - self._now
         call.submit.attempt = call.attempt
+        if self.settings.default_retries == 0:
+            call.submit.options.retries_set = True  # so that the node knows
         self._send(node.session, pb.Frame(submit=call.submit))
 
     def _drain_queue(self, key: QueueKey) -> None:
@@ -830,6 +838,7 @@ def _note_seen(call: Call, submit: pb.Submit) -> None:
     seen.taken_seq, seen.seen_end = submit.taken_seq, submit.seen_end
     call.passed_seq = submit.seen_seq if submit.seen_attempt == call.attempt else 0
     call.sent_item = call.sent_item or submit.seen_item
+    call.was_allowed = call.was_allowed or submit.seen_attempt > 0
 
 
 _HANDLERS = {

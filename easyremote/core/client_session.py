@@ -4,6 +4,8 @@ Rules:
 - A call is open from `submit` until its end was delivered. While it is open its Submit is kept, and sent again after each
   reconnect; the gateway, or the node through it, then repeats what this side hasn't seen.
 - Events are delivered once and in order: the next number of the current attempt, or nothing. A newer attempt starts at 1.
+- A call with retries=0 is allowed to begin at most once: an attempt that announces itself is acknowledged at once, a second one
+  means that the first was lost.
 - At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order.
 """
 
@@ -19,6 +21,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_OPEN = 4000
 """Below the gateway's own bound for one client, so that a client never runs into it by itself."""
+
+ATTEMPTS_PER_GATEWAY = 1000
+"""Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike."""
 
 ACK_EVENTS = 64
 ACK_BYTES = 1024 * 1024
@@ -83,15 +88,14 @@ class OpenCall:
     taken_seq: int = 0  # the last event that the consumer took
     acked_seq: int = 0
     unacked_bytes: int = 0
+    was_allowed: bool = False  # an attempt may have begun; matters where only one may
     has_item: bool = False  # a stream item was delivered
     has_ended: bool = False  # its last event was delivered, perhaps not taken
-    sent_to: tuple[bytes, int] | None = (
-        None  # the gateway that it was sent to first, and the session's incarnation there
-    )
+    first_meeting: int = 0  # which of the gateways that this session met it was sent to first; 0: not sent
 
     @property
     def is_sent(self) -> bool:
-        return self.sent_to is not None
+        return self.first_meeting > 0
 
 
 class ClientSession:
@@ -103,13 +107,14 @@ class ClientSession:
         self.is_connected = False
         self._runtime = runtime
         self._known_as = (b"", 0)  # the gateway's id, and this session's incarnation there
+        self._meetings = 0  # how often that changed: a gateway that has forgotten this session counts as another one
         self._gateway_changed_at: float | None = None
         self._grace_s = 0.0
         self._open: dict[bytes, OpenCall] = {}
         self._sent_count = 0
         self._unsent: deque[bytes] = deque()
         self._acks: dict[bytes, pb.Acknowledged] = {}
-        self._must_repeat_acks = False
+        self._acks_are_urgent = False
         self._queries: dict[int, pb.Query] = {}
         self._effects: list[ClientEffect] = []
         self._now = 0.0
@@ -134,8 +139,8 @@ class ClientSession:
             handler = _HANDLERS.get(body)
             if handler is not None:
                 handler(self, getattr(frame, body))
-        if self._must_repeat_acks:  # no effect tells the shell of them, so they don't wait for others
-            self._must_repeat_acks = False
+        if self._acks_are_urgent:
+            self._acks_are_urgent = False
             self.flush_acks()
         return self._take()
 
@@ -232,7 +237,9 @@ class ClientSession:
     def _on_welcome(self, welcome: pb.Welcome) -> None:
         if self._known_as[0] not in (b"", welcome.gateway_id):
             self._gateway_changed_at = self._now
-        self._known_as = (welcome.gateway_id, welcome.incarnation)
+        if self._known_as != (welcome.gateway_id, welcome.incarnation):
+            self._known_as = (welcome.gateway_id, welcome.incarnation)
+            self._meetings += 1
         self._grace_s = welcome.grace_s
         self.is_connected = True
         for call in self._open.values():
@@ -254,18 +261,37 @@ class ClientSession:
         if event.attempt > call.attempt:
             if call.has_ended:
                 return  # it ended for this side; the gateway stops the new attempt when the end is acknowledged
+            if event.started.waits and call.was_allowed:
+                self._lose(call)
+                return
             call.attempt = event.attempt
             call.seq = call.taken_seq = call.acked_seq = 0
         if event.seq != call.seq + 1:
             if event.seq <= call.taken_seq:
                 self._acknowledge(event.call_id, call)  # it comes again, so an earlier acknowledgement was lost
-                self._must_repeat_acks = True
+                self._acks_are_urgent = True
             return  # seen before, or what lies between is on its way
+        if event.started.waits:
+            self._allow(call)
         body = event.WhichOneof("body")
         call.seq = event.seq
         call.has_item = call.has_item or body == "item"
         call.has_ended = body in ("result", "error")
         self._effects.append(Deliver(event.call_id, event))
+
+    def _allow(self, call: OpenCall) -> None:
+        """Its attempt is about to begin, for which it needs this side's word."""
+        call.was_allowed = True
+        call.seq = call.taken_seq = 1
+        self._acknowledge(call.submit.call_id, call)
+        self._acks_are_urgent = True
+
+    def _lose(self, call: OpenCall) -> None:
+        """Another attempt wants to begin, so the one that was allowed to is lost."""
+        text = "the node that was to run it, or the gateway, vanished; it may have run, and retries=0 allows no second time"
+        self.cancel(call.submit.call_id, "an earlier attempt of it may have run")
+        lost = pb.ErrorInfo(code="lost", message=text, may_have_run=True)
+        self._effects.append(Judged(call.submit.call_id, lost))
 
     def _on_verdict(self, verdict: pb.Verdict) -> None:
         call = self._open.get(verdict.call_id)
@@ -295,7 +321,7 @@ class ClientSession:
             if call.deadline is not None and self._now >= call.deadline:
                 self._end_late(call)
                 continue
-            call.sent_to = self._known_as
+            call.first_meeting = self._meetings
             self._sent_count += 1
             self._send_submit(call)
 
@@ -313,7 +339,7 @@ class ClientSession:
     def _send_submit(self, call: OpenCall) -> None:
         """Send it as it is the first time, and with what this side has of it later."""
         is_recovering = self._gateway_is_recovering()
-        may_be_held = call.sent_to != self._known_as
+        may_be_held = call.first_meeting != self._meetings
         if call.attempt == 0 and call.deadline is None and not may_be_held and not is_recovering:
             self._send(pb.Frame(submit=call.submit))
             return
@@ -326,6 +352,7 @@ class ClientSession:
         submit.seen_item = call.has_item
         submit.seen_end = call.has_ended
         submit.taken_seq = call.taken_seq
+        submit.attempt_floor = ATTEMPTS_PER_GATEWAY * (self._meetings - call.first_meeting)
         if call.deadline is not None:
             left_s = call.deadline - self._now
             submit.options.timeout_s = (

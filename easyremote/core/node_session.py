@@ -5,6 +5,8 @@ Rules:
 - Every event gets the next number of its attempt and is kept until it is acknowledged; after a reconnect all that is kept is
   sent again, and whoever has it already drops it.
 - A producer may run ahead of its consumer by a window of events and bytes; then it is told to wait.
+- An attempt of a call with retries=0 begins only when its client has acknowledged its first event, the one that announces it:
+  whoever has lost track of such a call then knows whether it can have run.
 """
 
 from __future__ import annotations
@@ -116,7 +118,8 @@ class NodeSession:
         self._revision = 0
         self._told_revision = 0
         self._attempts: dict[tuple[bytes, int], Attempt] = {}
-        self._waiting: deque[Attempt] = deque()
+        self._announced: dict[tuple[bytes, int], Attempt] = {}  # they wait for their client's word
+        self._waiting: deque[Attempt] = deque()  # and these for a slot
         self._running: dict[tuple[bytes, int], Attempt] = {}
         self._effects: list[NodeEffect] = []
         self._now = 0.0
@@ -161,7 +164,7 @@ class NodeSession:
     def tick(self, now: float) -> list[NodeEffect]:
         """Time passed. Call it every `STARTED_AFTER_S` or so while something runs."""
         self._now = now
-        for attempt in [waiting for waiting in self._waiting if self._is_late(waiting)]:
+        for attempt in [a for a in (*self._waiting, *self._announced.values()) if self._is_late(a)]:
             self._end_late(attempt)
         for attempt in list(self._running.values()):
             if attempt.seq == 0 and attempt.started_at is not None and now - attempt.started_at >= STARTED_AFTER_S:
@@ -172,7 +175,7 @@ class NodeSession:
 
     @property
     def is_idle(self) -> bool:
-        return not self._running and not self._waiting
+        return not self._running and not self._waiting and not self._announced
 
     @property
     def held_count(self) -> int:
@@ -250,7 +253,21 @@ class NodeSession:
         if submit.options.timeout_s > 0:
             attempt.deadline = self._now + submit.options.timeout_s
         self._attempts[attempt.key] = attempt
-        self._waiting.append(attempt)
+        if submit.options.retries_set and submit.options.retries == 0:
+            self._announce(attempt)
+        else:
+            self._waiting.append(attempt)
+
+    def _announce(self, attempt: Attempt) -> None:
+        self._announced[attempt.key] = attempt
+        submit = attempt.submit
+        spec = submit.code.spec
+        if submit.function:
+            spec = next((spec for spec in self._state.offers if spec.name == submit.function), spec)
+        attempt.started.CopyFrom(
+            pb.Started(node_id=self._state.node_id, version=spec.version, kind=spec.kind, waits=True)
+        )
+        self._emit(attempt, pb.Event())
 
     def _on_cancel(self, cancel: pb.Cancel) -> None:
         attempt = self._attempts.get((cancel.call_id, cancel.attempt))
@@ -268,6 +285,8 @@ class NodeSession:
         was_open = self.window_is_open(attempt)
         while attempt.kept and attempt.kept[0][0] <= seq:
             attempt.kept_bytes -= attempt.kept.popleft()[1]
+        if seq and self._announced.pop(attempt.key, None) is not None:
+            self._waiting.append(attempt)
         if attempt.has_ended and not attempt.kept:
             self._release(attempt)
         elif not was_open and self.window_is_open(attempt):
@@ -350,6 +369,7 @@ class NodeSession:
             attempt.sent_item = True
         if body in ("result", "error"):
             attempt.has_ended = True
+            self._announced.pop(attempt.key, None)
             if attempt.started_at is not None:
                 event.run_s = self._now - attempt.started_at
             self._running.pop(attempt.key, None)
@@ -361,6 +381,7 @@ class NodeSession:
 
     def _release(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.key, None)
+        self._announced.pop(attempt.key, None)
         self._effects.append(Release(attempt))
 
     def _send_offers(self) -> None:
@@ -382,6 +403,8 @@ class NodeSession:
             assert numbers == sorted(numbers), "kept events are in order"
             assert attempt.kept_bytes == sum(size for _, size, _ in attempt.kept), "bytes are counted"
             assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
+        for key in self._announced:
+            assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"
 
 
 _HANDLERS = {

@@ -20,8 +20,10 @@ MAX_PREFETCH = 64
 MAX_NAME = 200
 """Characters of a function's or a node's name."""
 
-MAX_RETRIES = 1000
-MAX_ATTEMPT = 1_000_000
+MAX_RETRIES = 999
+"""More are taken for so many."""
+
+MAX_ATTEMPT = 100_000_000
 """An attempt's number beyond this is no attempt of ours."""
 
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
@@ -134,6 +136,9 @@ class Call:
     node: Node | None = None
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out
     runs: int = 0  # attempts that a node got, or may have got
+    was_allowed: bool = (
+        False  # its client has acknowledged something, so that a run which needs its word may have begun
+    )
     is_claimed: bool = False  # its attempt was begun by an earlier gateway
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
