@@ -11,14 +11,18 @@ import psutil
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _lock = threading.Lock()
+_has_measured = False
 _nvml: Any = None  # the module once initialised, False where there is no NVML
 
 
 def measure() -> pb.Load:
-    """One measurement. CPU use is since the last one in this process."""
+    """One measurement. CPU use is since the last one in this process; the first takes 0.1 s to have something to compare."""
+    global _has_measured
+    cpu_percent = psutil.cpu_percent(None if _has_measured else 0.1)
+    _has_measured = True
     memory = psutil.virtual_memory()
     return pb.Load(
-        cpu_percent=psutil.cpu_percent(),
+        cpu_percent=cpu_percent,
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
         cpus=os.cpu_count() or 1,

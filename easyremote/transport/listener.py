@@ -22,6 +22,10 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
 _HELLO_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 1.0
+MAX_FRAMES_WAITING = 50_000
+"""Frames that wait for a peer that doesn't read; at this many its connection is closed."""
+
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
 
@@ -33,14 +37,30 @@ class _Connection:
         self.outbox: list[pb.Frame] = []
         self.wake = asyncio.Event()
         self.is_closed = False
+        self._task = asyncio.current_task()  # of the stream's handler
+        self._killer: asyncio.TimerHandle | None = None
 
     def put(self, frame: pb.Frame) -> None:
-        self.outbox.append(frame)
-        self.wake.set()
+        if self.is_closed:
+            return
+        if len(self.outbox) >= MAX_FRAMES_WAITING:
+            self.outbox.clear()  # it doesn't read; when it connects anew it resumes from what it has
+            self.close()
+        else:
+            self.outbox.append(frame)
+            self.wake.set()
 
     def close(self) -> None:
+        """End the stream when what waits is written, or soon: a peer that doesn't read would hold it up for ever."""
+        if not self.is_closed and self._task is not None:
+            self._killer = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._task.cancel)
         self.is_closed = True
         self.wake.set()
+
+    def ended(self) -> None:
+        self.is_closed = True
+        if self._killer is not None:
+            self._killer.cancel()
 
 
 class Listener:
@@ -158,6 +178,7 @@ class Listener:
             await self._write(connection, context)
         finally:
             reader.cancel()
+            connection.ended()
             self._connections.pop(conn, None)
             self.perform(self.broker.disconnected(conn, self._loop.time()))
 

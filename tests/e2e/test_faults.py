@@ -266,7 +266,9 @@ def test_a_frozen_process_that_comes_back_in_time_is_not_given_up(cluster: Local
     assert call.attempt == 1
 
 
-def test_a_worker_inside_c_code_does_not_outlive_its_node(cluster: LocalCluster, remote: Client, tmp_path: Path) -> None:
+def test_a_worker_inside_c_code_does_not_outlive_its_node(
+    cluster: LocalCluster, remote: Client, tmp_path: Path
+) -> None:
     def hold(path: str) -> None:
         import os
         import re
