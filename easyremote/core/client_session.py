@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from easyremote.config import PROTOCOL_VERSION
+from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_OPEN = 4000
@@ -106,7 +107,7 @@ class ClientSession:
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
         self._runtime = runtime
-        self._known_as = (b"", 0)  # the gateway's id, and this session's incarnation there
+        self._known_as: tuple[bytes, int] | None = None  # the gateway's id, and this session's incarnation there
         self._meetings = 0  # how often that changed: a gateway that has forgotten this session counts as another one
         self._gateway_changed_at: float | None = None
         self._grace_s = 0.0
@@ -152,8 +153,10 @@ class ClientSession:
     # ---- what the client does ------------------------------------------------------------------------------------
 
     def submit(self, submit: pb.Submit, now: float) -> None:
-        """Open a call; `submit` belongs to the session from now on."""
+        """Open a call; `submit` belongs to the session from now on. Raises LocalProtocolError for an id that is in use."""
         self._now = now
+        if submit.call_id in self._open:
+            raise LocalProtocolError("two calls have the same id")
         timeout_s = submit.options.timeout_s
         self._open[submit.call_id] = OpenCall(submit, now + timeout_s if timeout_s else None)
         self._unsent.append(submit.call_id)
@@ -235,7 +238,7 @@ class ClientSession:
     # ---- what the gateway says -----------------------------------------------------------------------------------
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
-        if self._known_as[0] not in (b"", welcome.gateway_id):
+        if self._known_as is not None and self._known_as[0] != welcome.gateway_id:
             self._gateway_changed_at = self._now
         if self._known_as != (welcome.gateway_id, welcome.incarnation):
             self._known_as = (welcome.gateway_id, welcome.incarnation)
