@@ -1,0 +1,60 @@
+"""The worlds that are simulated, one for each class of faults."""
+
+from __future__ import annotations
+
+import os
+
+from easyremote.testing import Plan
+from easyremote.testing.sim import FAULTS, GENTLE_FAULTS
+
+SHORT = (0.0, 1.5)
+"""A fault that lasts no longer is over before the grace time is, reconnecting included."""
+
+PLANS = {
+    # Nothing goes wrong, or only for a moment: every call ends with its value, and was begun once.
+    "no fault": Plan(gentle=True),
+    "short cuts": Plan(gentle=True, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT),
+    "stalls": Plan(gentle=True, faults=("stall_client", "stall_node"), fault_count=5, fault_lasts_s=(0.0, 3.0)),
+    "broken transfer streams": Plan(gentle=True, large=0.8, faults=("detach_client", "detach_node"), fault_count=12),
+    "short gateway restart": Plan(
+        gentle=True, once_only=0.5, faults=("crash_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
+    ),
+    "doubled submissions": Plan(
+        gentle=True, duplicates=0.4, faults=("cut_client",), fault_count=3, fault_lasts_s=SHORT
+    ),
+    "everything gentle": Plan(
+        gentle=True, nodes=2, calls=40, large=0.3, faults=GENTLE_FAULTS[:-1], fault_count=20, fault_lasts_s=SHORT
+    ),
+    # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
+    "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
+    "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
+    "gateway crashes": Plan(once_only=0.5, faults=("crash_gateway",), fault_count=3),
+    "gateway crashes and cuts": Plan(
+        nodes=2, calls=40, large=0.3, once_only=0.5, faults=("crash_gateway", "cut_node", "cut_client"), fault_count=15
+    ),
+    "node crashes": Plan(faults=("crash_node",), fault_count=5),
+    "client crashes": Plan(faults=("crash_client",), fault_count=4),
+    "frozen processes": Plan(faults=("freeze_node", "freeze_client", "freeze_gateway"), fault_count=5),
+    "leaving": Plan(faults=("leave_node", "leave_client"), fault_count=6),
+    "changing offers": Plan(faults=("change_offers",), fault_count=10),
+    "unreliable nodes": Plan(
+        clients=1,
+        calls=40,
+        large=0.3,
+        faults=("crash_node", "leave_node", "freeze_node", "mute_node", "cut_node"),
+        fault_count=20,
+    ),
+    "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
+    "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
+    "everything to one node": Plan(nodes=1, clients=1, slots=1, calls=20, streams=0.6, faults=FAULTS, fault_count=12),
+}
+
+SEEDS = int(os.environ.get("SIM_SEEDS", "300"))
+"""Worlds to simulate in all."""
+
+FIRST_SEED = int(os.environ.get("SIM_FIRST_SEED", "0"))
+
+
+def seeds() -> range:
+    """The seeds of one plan."""
+    return range(FIRST_SEED, FIRST_SEED + max(SEEDS // len(PLANS), 1))

@@ -1,0 +1,36 @@
+"""Many worlds of each kind keep every promise. SIM_SEEDS says how many there are in all, SIM_FIRST_SEED where they begin."""
+
+import pytest
+
+from easyremote.testing import Violation, simulate
+from tests.sim.plans import PLANS, seeds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", PLANS)
+def test_every_promise_is_kept(name: str) -> None:
+    failures = {}
+    for seed in seeds():
+        try:
+            simulate(seed, PLANS[name])
+        except Violation as violation:
+            failures[seed] = violation
+    if failures:
+        seed, violation = next(iter(failures.items()))
+        pytest.fail(
+            f"seeds {list(failures)} of {seeds()} broke a promise; SIM_FIRST_SEED={seed} SIM_SEEDS=1 repeats the first\n"
+            f"{violation}"
+        )
+
+
+def test_calls_end_in_every_way() -> None:
+    """The worlds are worth simulating: in a few of them calls succeed, fail, are lost, are begun again, run out of time."""
+    outcomes: set[str] = set()
+    begun: set[int] = set()
+    for seed in range(12):
+        world = simulate(seed, PLANS["unreliable nodes"])
+        outcomes |= {asked.outcomes[0] for asked in world.calls.values() if asked.outcomes}
+        begun |= {len(asked.executions) for asked in world.calls.values()}
+    assert {"value", "remote", "lost", "cancelled", "deadline", "function_not_found", "node_gone"} <= outcomes
+    assert {0, 1, 2} <= begun
