@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
 from easyremote.presenting import DefaultPresenter, Presenter, bundle_of
+from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -75,7 +77,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._presenter = (presenter or DefaultPresenter)()
         self._deadline = deadline
         self._kind = pb.FUNCTION_KIND_UNSPECIFIED
-        self._changed = threading.Condition()
+        self._lock = (
+            threading.RLock()
+        )  # entered as it is: an interrupt inside Condition.__enter__ would leave it locked
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[_Arrived] = deque()
         self._items_queued = 0
         self._queued_progress: _Arrived | None = None
@@ -101,7 +106,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     @property
     def state(self) -> str:
-        if self.cancelled() or isinstance(self._outcome, CallCancelled):
+        if self.cancelled():
             return "cancelled"
         if self._outcome is not None:
             return "succeeded" if isinstance(self._outcome, _Arrived) else "failed"
@@ -141,16 +146,25 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _settle(self, error: BaseException, reason: str) -> bool:
         """End it from this side."""
-        with self._changed:
-            if self._outcome is not None:
-                return False
-            self._outcome = error
+        with self._lock:
+            ended = self._outcome is not None
+            if ended:
+                self._queue.clear()
+                self._items_queued = 0
+            else:
+                self._outcome = error
+        if ended:
+            self._tell_taken()
+            return False
         self._cancel_remote(self, reason)
         self._finish()
         return True
 
     def cancelled(self) -> bool:
-        return isinstance(self._outcome, CallCancelled)
+        outcome = self._outcome
+        return isinstance(outcome, CallCancelled) or (
+            isinstance(outcome, pb.ErrorInfo) and outcome.code == CallCancelled.code
+        )
 
     # ---- as an awaitable -----------------------------------------------------------------------------------------
 
@@ -229,7 +243,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _next(self, until: float | None) -> _Arrived | None:
         """The next event, presented; None at the end. Waits in this thread."""
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._queue and self._outcome is None:
                     self._wait(until)
                 arrived = self._pop()
@@ -242,13 +256,18 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self._present(arrived)
 
     def _wait(self, until: float | None) -> None:
+        if shared_loop.is_here:
+            raise UsageError(
+                f"waiting for '{self.function}' here would wait for itself: done-callbacks run on EasyRemote's own loop. Wait in "
+                "another thread, or await the call in your own loop"
+            )
         limit = min((t for t in (until, self._deadline) if t is not None), default=None)
         if limit is None:
             self._changed.wait()
             return
         left = limit - time.monotonic()
         if left > 0:
-            self._changed.wait(left)
+            self._changed.wait(min(left, threading.TIMEOUT_MAX))
         elif limit == until:
             raise TimeoutError(f"'{self.function}' hasn't ended yet; it goes on (cancel() stops it)")
         else:
@@ -267,7 +286,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         loop = asyncio.get_running_loop()
         while True:
             woken: asyncio.Future[None] = loop.create_future()
-            with self._changed:
+            with self._lock:
                 arrived = self._pop()
                 if arrived is None and self._outcome is None:
                     self._wakers.append(lambda woken=woken: loop.call_soon_threadsafe(_wake, woken))
@@ -295,7 +314,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         """Take an event. True when it counts as taken at once, because nothing before it waits to be consumed."""
         arrived = _Arrived(event, encoded)
         body = event.WhichOneof("body")
-        with self._changed:
+        with self._lock:
             if self._outcome is not None:
                 return True
             self._note_start(event)
@@ -352,7 +371,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _judged(self, error: pb.ErrorInfo | BaseException) -> None:
         """It ended without the node's word."""
-        with self._changed:
+        with self._lock:
             if self._outcome is not None:
                 return
             self._outcome = error
@@ -364,11 +383,12 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._notify()
 
     def _notify(self) -> None:
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
             wakers, self._wakers = self._wakers, []
         for wake in wakers:
-            wake()
+            with contextlib.suppress(RuntimeError):  # its loop was closed with the awaiting task in it
+                wake()
 
     def _pop(self) -> _Arrived | None:
         """The next event, taken out of the queue; the caller holds the lock."""
@@ -382,10 +402,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _consumed(self, arrived: _Arrived) -> None:
         event = arrived.event
         if event.HasField("item"):
-            with self._changed:
+            with self._lock:
                 self._items_queued -= 1
         elif (body := event.WhichOneof("body")) in _KEPT:
-            with self._changed:
+            with self._lock:
                 self._kept[str(body)] -= arrived.size + _KEPT_FOR_EACH
         if not event.seq:
             return

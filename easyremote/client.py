@@ -6,6 +6,7 @@ import copy
 import functools
 import queue
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["Client", "RemoteNode"]
+
+MAX_RETRIES = 1000
 
 MAP_WINDOW = 1000
 """Calls of one `map` that are open at most. It is filled up again when half of them have ended: calls that are submitted together
@@ -62,14 +65,14 @@ class CallOptions:
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
         retries: Any = options.retries
-        if retries is not None and (not isinstance(retries, int) or retries < 0):
-            raise UsageError(f"retries is a whole number from 0 on, not {retries!r}")
+        if retries is not None and (not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES):
+            raise UsageError(f"retries is a whole number from 0 to {MAX_RETRIES}, not {retries!r}")
         if options.strategy is not None and options.strategy not in known_strategies():
             raise UsageError(f"unknown strategy {options.strategy!r}; known are {', '.join(known_strategies())}")
         for name in ("node", "label"):
             value = getattr(options, name)
-            if value is not None and not isinstance(value, str):
-                raise UsageError(f"{name} is a text, not {value!r}")
+            if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
+                raise UsageError(f"{name} is a text of at most 200 printable characters, not {str(value)[:60]!r}")
         return options
 
     def to_wire(self) -> pb.Options:
@@ -77,9 +80,9 @@ class CallOptions:
             node_id=self.node or "",
             strategy=self.strategy or "",
             cost_limit=self.cost_limit or 0.0,
-            timeout_s=self.timeout or 0.0,
-            queue_timeout_s=self.queue_timeout or 0.0,
-            run_timeout_s=self.run_timeout or 0.0,
+            timeout_s=_span(self.timeout),
+            queue_timeout_s=_span(self.queue_timeout),
+            run_timeout_s=_span(self.run_timeout),
             retries=self.retries or 0,
             retries_set=self.retries is not None,
             label=self.label or "",
@@ -99,7 +102,7 @@ class Client:
     def __init__(self, gateway: str | None = None, *, token: str | None = None) -> None:
         from easyremote import lifetime
 
-        self._connection = Connection(discovery.find(gateway, token), token)
+        self._connection = Connection(discovery.find(gateway, token))
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._known: dict[str, introspect.KnownFunction] = {}
@@ -119,14 +122,22 @@ class Client:
         Raises what the function raised, with the remote traceback as cause; FunctionNotFound, BadArguments, NoNodeAvailable,
         CallLost and the other errors of `easyremote.errors`. Ctrl-C cancels the call.
         """
-        return self.submit(function, *args, **kwargs).result()
+        return self._submit(function, args, kwargs, detach=False).result()
 
     @overload
     def submit(self, function: str, *args: Any, **kwargs: Any) -> Call[Any]: ...
     @overload
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Call[R]: ...
     def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
-        """The same without waiting: a handle that is a future, an awaitable and an iterator."""
+        """The same without waiting: a handle that is a future, an awaitable and an iterator.
+
+        Arguments are taken as they are now; what is changed in them later isn't seen by the function.
+        """
+        return self._submit(function, args, kwargs, detach=True)
+
+    def _submit(
+        self, function: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], detach: bool
+    ) -> Call[Any]:
         code = None
         if isinstance(function, str):
             known = self._check_arguments(function, args, kwargs)
@@ -136,7 +147,11 @@ class Client:
             code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
-        return self.start_call(known.spec.name, code, codec.encode_arguments(args, kwargs, known.positional_names))
+        arguments = codec.encode_arguments(args, kwargs, known.positional_names)
+        if detach:
+            arguments = arguments.detached()
+            code = (code[0], code[1].detached()) if code is not None else None
+        return self.start_call(known.spec.name, code, arguments)
 
     def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
@@ -179,7 +194,7 @@ class Client:
             if isinstance(function, str) and not checked:
                 self._check_arguments(function, args, {})
                 checked = True
-            return self.start_call(title, code, codec.encode_arguments(args, {}))
+            return self.start_call(title, code, codec.encode_arguments(args, {}).detached())
 
         arguments = zip(*iterables, strict=False)
         return _as_completed(begin, arguments) if as_completed else _in_order(begin, arguments)
@@ -305,7 +320,7 @@ class Client:
             self._connection.cancel,
             self._connection.taken,
             presenter or self._presenter,
-            None if timeout is None else time.monotonic() + timeout,
+            None if _span(timeout) == 0 or timeout is None else time.monotonic() + timeout,
         )
         self._connection.submit(call, submit, arguments, code[1] if code is not None else None)
         return call
@@ -316,6 +331,7 @@ class Client:
 
     def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> introspect.KnownFunction:
         """Against the signature that is known here; before refusing, the current one is asked for."""
+        introspect.check_name(name)
         known = self._known.get(name)
         if known is not None:
             try:
@@ -413,6 +429,11 @@ class RemoteNode:
         ]
         for call in calls:
             call.result()
+
+
+def _span(seconds: float | None) -> float:
+    """A timeout for the wire; 0 is none. One of years is none too."""
+    return seconds if seconds is not None and seconds < threading.TIMEOUT_MAX else 0.0
 
 
 def _title(function: Any) -> str:

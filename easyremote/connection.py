@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 import threading
 import weakref
@@ -11,13 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from easyremote import discovery
+from easyremote import discovery, lifetime
 from easyremote.calls import Call
 from easyremote.core import client_session as core
-from easyremote.errors import GatewayUnreachable, from_code
+from easyremote.errors import EasyRemoteError, GatewayUnreachable, UsageError, from_code
 from easyremote.runtime import this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
-from easyremote.transport.loop import shared_loop
+from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
@@ -29,22 +30,22 @@ GIVE_UP_AFTER_S = 30.0
 GIVE_UP_AFTER_GOODBYE_S = 5.0
 """The same after a gateway that said goodbye; it may be restarting."""
 
+_log = logging.getLogger("easyremote")
+
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Connection:
     """Thread-safe. Work is handed to the shared loop through one mailbox, so that many submissions make one wake-up."""
 
-    def __init__(self, endpoint: discovery.Endpoint, token: str | None) -> None:
+    def __init__(self, endpoint: discovery.Endpoint) -> None:
         self.endpoint = endpoint
-        self._given_token = token
         self._calls: dict[bytes, Call[Any]] = {}
         self._pipelines: dict[bytes, deque[pb.Event]] = {}
         self._queries: dict[int, asyncio.Future[pb.Answer]] = {}
         self._query_ids = itertools.count(1)
-        self._mailbox: deque[Callable[[], None]] = deque()
-        self._mailbox_lock = threading.Lock()
-        self._is_scheduled = False
+        self._mailbox: Mailbox[Callable[[], None]] = Mailbox(self._work_off)
+        self._pipeline_tasks: set[asyncio.Task[None]] = set()
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
         self._give_up_after_s = GIVE_UP_AFTER_S
@@ -68,7 +69,7 @@ class Connection:
             self._perform,
             self._on_up,
             self._on_down,
-            lambda endpoint: discovery.refresh(endpoint, self._given_token),
+            discovery.refresh,
         )
         self._transfers = Transfers(self.endpoint, self._core.session_id, SharedFiles(), self._send_fetch)
         await self._link.connected()
@@ -77,18 +78,15 @@ class Connection:
 
     def post(self, work: Callable[[], None]) -> None:
         """Run this on the loop soon, in order."""
-        loop = shared_loop.loop  # raises in a forked child
-        with self._mailbox_lock:
-            self._mailbox.append(work)
-            if self._is_scheduled:
-                return
-            self._is_scheduled = True
-        loop.call_soon_threadsafe(self._empty_mailbox)
+        self._mailbox.post(work)
 
     def submit(self, call: Call[Any], submit: pb.Submit, arguments: codec.Encoded, code: codec.Encoded | None) -> None:
         """Hand a call over. Its payloads are kept until it ends."""
 
         def work() -> None:
+            if self.is_closed:
+                call._judged(_closed())
+                return
             submit.arguments.CopyFrom(self._transfers.own(submit.call_id, arguments))
             if code is not None:
                 submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, code))
@@ -116,6 +114,8 @@ class Connection:
 
     def query(self, query: pb.Query, timeout_s: float = 10.0) -> pb.Answer:
         """Ask the gateway and wait for the answer. Raises GatewayUnreachable when none comes."""
+        if self.is_closed:
+            raise UsageError("this client is closed; make a new one")
         return shared_loop.run(self._ask(query, timeout_s))
 
     @property
@@ -136,12 +136,12 @@ class Connection:
 
     # ---- on the loop ---------------------------------------------------------------------------------------------
 
-    def _empty_mailbox(self) -> None:
-        with self._mailbox_lock:
-            work, self._mailbox = self._mailbox, deque()
-            self._is_scheduled = False
-        for item in work:
-            item()
+    def _work_off(self, items: list[Callable[[], None]]) -> None:
+        for item in items:
+            try:
+                item()
+            except Exception:  # one that fails must not take the others of its batch along
+                _log.exception("a request of this client failed")
         if self._core.has_acks and self._core.outbox:
             self._core.flush_acks()
         if self._core.outbox:
@@ -177,7 +177,9 @@ class Connection:
             waiting.append(event)
         elif payload is not None and payload.HasField("blob"):
             self._pipelines[call_id] = deque([event])
-            self._loop.create_task(self._run_pipeline(call_id, call))
+            task = self._loop.create_task(self._run_pipeline(call_id, call))
+            self._pipeline_tasks.add(task)
+            task.add_done_callback(self._pipeline_tasks.discard)
         else:
             self._arrive(call_id, call, event, codec.Encoded.of(payload) if payload is not None else None)
 
@@ -266,7 +268,10 @@ class Connection:
         for timer in (self._ack_timer, self._give_up_timer):
             if timer is not None:
                 timer.cancel()
-        closed = from_code("cancelled", "the client was closed")
+        for task in list(self._pipeline_tasks):
+            task.cancel()
+        await asyncio.gather(*self._pipeline_tasks, return_exceptions=True)
+        closed = _closed()
         for call_id, call in list(self._calls.items()):
             self._core.cancel(call_id, "its client was closed")
             self._forget(call_id)
@@ -276,6 +281,18 @@ class Connection:
         await self._link.drained(1.0)
         await self._transfers.close()
         await self._link.close()
+
+
+def _closed() -> EasyRemoteError:
+    return from_code("cancelled", "the client was closed")
+
+
+def _close_all() -> None:
+    for connection in list(open_connections):
+        connection.close()
+
+
+lifetime.close_first(_close_all)
 
 
 def _payload_of(event: pb.Event) -> pb.Payload | None:

@@ -33,6 +33,7 @@ class Endpoint:
     address: str
     token: str
     source: str
+    is_discovered: bool = False  # the token is a local gateway's own, found on this machine
 
     def metadata(self, **extra: str) -> tuple[tuple[str, str], ...]:
         return (
@@ -109,11 +110,11 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
         return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE)
     if _in_this_process:
         newest = max(_in_this_process.values(), key=lambda record: record.started)
-        return Endpoint(newest.address, token or newest.token, "the gateway of this process")
+        return Endpoint(newest.address, token or newest.token, "the gateway of this process", not token)
     files = [record for record in _connection_files() if _is_alive(record.pid)]
     if files:
         newest = max(files, key=lambda record: record.started)
-        return Endpoint(newest.address, token or newest.token, "the connection file of this user")
+        return Endpoint(newest.address, token or newest.token, "the connection file of this user", not token)
     configured = _config_file()
     if configured.get("address"):
         return _with_token(normalize(configured["address"]), token or configured.get("token"), "the configuration file")
@@ -124,9 +125,9 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
     )
 
 
-def refresh(endpoint: Endpoint, token: str | None) -> Endpoint:
-    """Look the same gateway up again: after a restart its token may be another. `token` is the one that was given, if any."""
-    if token:
+def refresh(endpoint: Endpoint) -> Endpoint:
+    """Look the same gateway up again: after a restart its token may be another. One that was given stays."""
+    if not endpoint.is_discovered:
         return endpoint
     records = [*_in_this_process.values(), *_connection_files()] if _host_of(endpoint.address) in _LOOPBACK else []
     for record in records:
@@ -152,14 +153,16 @@ def normalize(address: str) -> str:
 
 def _with_token(address: str, token: str | None, source: str) -> Endpoint:
     token = token or os.environ.get(TOKEN_VARIABLE)
+    is_discovered = False
     if not token:
         known = [*_in_this_process.values(), *_connection_files()] if _host_of(address) in _LOOPBACK else []
         token = next((record.token for record in known if _same(record.address, address)), None)
+        is_discovered = token is not None
     if not token:
         configured = _config_file()
         if configured.get("address") and normalize(configured["address"]) == address:
             token = configured.get("token")
-    return Endpoint(address, token or "", source)
+    return Endpoint(address, token or "", source, is_discovered)
 
 
 def _connection_files() -> list[ConnectionFile]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -18,7 +19,9 @@ _made_client = False
 _serving: dict[int, Callable[[], bool]] = {}  # id of a node -> whether its gateway is elsewhere
 _closers: dict[int, Callable[[], None]] = {}
 _stop = threading.Event()
+_first: list[Callable[[], None]] = []
 _installed = False
+_pid = os.getpid()
 
 
 def client_made() -> None:
@@ -73,14 +76,27 @@ def _install() -> None:
     import concurrent.futures.thread  # noqa: F401
 
     register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
-    register(_at_exit)
+    register(_at_last_line)
+    atexit.register(_at_exit)
+
+
+def close_first(close: Callable[[], None]) -> None:
+    """`close` is called at exit before the others: clients go before the nodes and gateways that they use."""
+    _first.append(close)
+    _install()
+
+
+def _at_last_line() -> None:
+    """The main thread has run its last line; other threads may still be at work."""
+    if os.getpid() == _pid and _lives_on():
+        _wait_for_end()
 
 
 def _at_exit() -> None:
-    """The main thread has run its last line."""
-    if _lives_on():
-        _wait_for_end()
-    for close in reversed(list(_closers.values())):
+    """All threads that the process waits for have ended, and thread pools have done their work."""
+    if os.getpid() != _pid:
+        return  # the child of a fork: what is open belongs to its parent
+    for close in [*_first, *reversed(list(_closers.values()))]:
         with contextlib.suppress(Exception):
             close()
 

@@ -159,7 +159,7 @@ class ComputeNode:
         lifetime.serving(self, lambda: not discovery.is_local_gateway(endpoint.address))
 
     async def _open(self, endpoint: discovery.Endpoint, connect_timeout: float, warm: bool) -> Engine:
-        engine = Engine(self.node_id, endpoint, self._token, self._state)
+        engine = Engine(self.node_id, endpoint, self._state)
         engine.functions = self._functions
         await engine.start(connect_timeout)
         if warm:

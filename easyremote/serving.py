@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from easyremote import discovery
-from easyremote.config import WindowSettings
+from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
 from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError
 from easyremote.execution import routing
 from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
-from easyremote.execution.output import OutputBuffer
+from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
 from easyremote.execution.runner import run, run_async
@@ -30,14 +30,17 @@ from easyremote.execution.threads import ThreadPool, interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.transport.link import Link
-from easyremote.transport.loop import new_event_loop, run_until_stopped
+from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
+_log = logging.getLogger("easyremote")
+
 LOAD_EVERY_S = 2.0
 TICK_S = 0.02
+_STOP_GRACE_S = 0.5
 _ZOMBIE_AFTER_S = 1.0
 """A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
 
@@ -69,7 +72,7 @@ class _Run:
 class Engine:
     """Made, started and stopped on the shared loop."""
 
-    def __init__(self, node_id: str, endpoint: discovery.Endpoint, token: str | None, state: pb.NodeState) -> None:
+    def __init__(self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState) -> None:
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
@@ -77,14 +80,11 @@ class Engine:
         self._core = core.NodeSession(_random_id(), this_runtime(), state, WindowSettings())
         self._shared = SharedFiles()
         self._endpoint = endpoint
-        self._token = token
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         self._pool = WorkerPool(node_id)
         self._session_locks: dict[str, asyncio.Lock] = {}
-        self._mailbox: deque[tuple[_Run, pb.Event, str, codec.Encoded | None]] = deque()
-        self._mailbox_lock = threading.Lock()
-        self._is_scheduled = False
+        self._mailbox: Mailbox[tuple[_Run, pb.Event, str, codec.Encoded | None]] = Mailbox(self._take_events)
         self._confirmations: list[tuple[int, asyncio.Future[None]]] = []
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._async_thread: threading.Thread | None = None
@@ -102,7 +102,7 @@ class Engine:
             self._perform,
             on_up=lambda: self._transfers.session_up(),
             on_down=lambda: self._transfers.session_down(),
-            refresh=lambda endpoint: discovery.refresh(endpoint, self._token),
+            refresh=discovery.refresh,
         )
         self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
         await self._link.connected(connect_timeout_s)
@@ -115,6 +115,9 @@ class Engine:
         """Stop what runs, say goodbye, close."""
         for attempt_run in list(self._runs.values()):
             self._stop_run(attempt_run, "cancelled", f"node '{self.node_id}' is stopping")
+        until = self._loop.time() + _STOP_GRACE_S
+        while self._runs and self._loop.time() < until:  # noqa: ASYNC110 - it is a matter of milliseconds
+            await asyncio.sleep(0.01)  # most end at once, and their callers are told why
         self._core.goodbye(reason)
         self._link.flush()
         await self._link.drained(1.0)
@@ -249,7 +252,10 @@ class Engine:
         if attempt_run.attempt.has_ended:
             return
         error = self._stop_error(attempt_run)
-        error.message += "; its thread is inside C code and can't be interrupted, it goes on until that returns"
+        self._threads.expand()
+        error.message += (
+            "; it didn't react to being interrupted (C code doesn't), and goes on in its thread until it returns"
+        )
         self._emit(attempt_run, pb.Event(error=error))
 
     def _stop_error(self, attempt_run: _Run) -> pb.ErrorInfo:
@@ -289,19 +295,13 @@ class Engine:
 
     def post(self, attempt_run: _Run, event: pb.Event, field: str, encoded: codec.Encoded | None) -> None:
         """An event from another thread."""
-        with self._mailbox_lock:
-            self._mailbox.append((attempt_run, event, field, encoded))
-            if self._is_scheduled:
-                return
-            self._is_scheduled = True
-        with contextlib.suppress(RuntimeError):  # the loop has ended: so has the node
-            self._loop.call_soon_threadsafe(self._empty_mailbox)
+        with contextlib.suppress(RuntimeError, EasyRemoteError):  # the loop has ended: so has the node
+            self._mailbox.post((attempt_run, event, field, encoded))
 
-    def _empty_mailbox(self) -> None:
-        with self._mailbox_lock:
-            items, self._mailbox = self._mailbox, deque()
-            self._is_scheduled = False
+    def _take_events(self, items: list[tuple[_Run, pb.Event, str, codec.Encoded | None]]) -> None:
         for attempt_run, event, field, encoded in items:
+            if attempt_run.attempt.has_ended:
+                continue  # it was given up, and comes too late
             if encoded is not None:
                 payload = self._transfers.own(attempt_run.attempt.key, encoded)
                 (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
@@ -378,16 +378,24 @@ class Engine:
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options)
         submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
         worker = take(code.digest)
-        is_loaded = code.digest and code.digest in worker.loaded
-        submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
-        if not is_loaded:
-            if encoded is not None:
-                payload = (
-                    await asyncio.to_thread(to_payload, encoded, self._shared) if encoded.is_large else encoded.inline()
-                )
-            else:
-                payload = await self._for_worker(attempt.call_id, code.payload)
-            submit.code.payload.CopyFrom(payload)
+        try:
+            is_loaded = code.digest and code.digest in worker.loaded
+            submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
+            if not is_loaded:
+                if encoded is not None:
+                    payload = (
+                        await asyncio.to_thread(to_payload, encoded, self._shared)
+                        if encoded.is_large
+                        else encoded.inline()
+                    )
+                else:
+                    payload = await self._for_worker(attempt.call_id, code.payload)
+                submit.code.payload.CopyFrom(payload)
+        except BaseException:
+            self._pool.give_back(worker)
+            if submit.arguments.HasField("blob"):
+                self._shared.remove(submit.arguments.blob.blob_id.decode())
+            raise
         ended: asyncio.Future[None] = self._loop.create_future()
         worker.on_event = lambda event: self._worker_event(attempt_run, worker, event, ended)
         worker.on_death = lambda error: self._worker_died(attempt_run, error, ended)
@@ -404,6 +412,9 @@ class Engine:
             if not ended.done():
                 worker.kill()
             self._pool.give_back(worker)
+            for payload in (submit.arguments, submit.code.payload):
+                if payload.HasField("blob"):
+                    self._shared.remove(payload.blob.blob_id.decode())  # unless the worker has taken it
 
     async def _for_worker(self, call_id: bytes, payload: pb.Payload) -> pb.Payload:
         """A payload whose large bytes lie in a shared file."""
@@ -415,6 +426,8 @@ class Engine:
     def _worker_event(
         self, attempt_run: _Run, worker: WorkerProcess, event: pb.Event, ended: asyncio.Future[None]
     ) -> None:
+        if event.call_id != attempt_run.attempt.call_id:
+            return  # of an earlier call in that worker, e.g. from a process that it forked
         body = event.WhichOneof("body")
         size = len(event.output.text)
         if body in ("item", "result", "display"):
@@ -455,6 +468,10 @@ class Engine:
 
     def _emit(self, attempt_run: _Run, event: pb.Event, size: int = 0) -> None:
         attempt = attempt_run.attempt
+        if event.ByteSize() > BATCH_BYTES:  # it would end the connection, again and again
+            text = f"an event of {event.ByteSize():,} bytes doesn't fit into a frame"
+            event = pb.Event(error=pb.ErrorInfo(code="payload", message=text, node_id=self.node_id))
+            self._stop_run(attempt_run, "payload", text)
         if event.HasField("error") and attempt_run.stop is not None and event.error.code == "remote":
             event.error.CopyFrom(self._stop_error(attempt_run))
         effects = self._core.emit(attempt, event, size, self._loop.time())
@@ -471,18 +488,24 @@ class Engine:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S if self._runs else 5 * TICK_S)
-            for attempt_run in list(self._runs.values()):
-                if attempt_run.emitter is not None:
-                    attempt_run.emitter.flush_due()
-            effects = self._core.tick(self._loop.time())
-            if effects:
-                self._perform(effects)
+            try:
+                for attempt_run in list(self._runs.values()):
+                    if attempt_run.emitter is not None:
+                        attempt_run.emitter.flush_due()
+                effects = self._core.tick(self._loop.time())
+                if effects:
+                    self._perform(effects)
+            except Exception:  # timeouts of all other calls hang on this task
+                _log.exception("a call of node %s couldn't be looked after", self.node_id)
             if self._core.outbox:
                 self._link.flush()
 
     async def _report(self) -> None:
         while True:
-            load = await self._loop.run_in_executor(None, measure)
+            try:
+                load = await self._loop.run_in_executor(None, measure)
+            except RuntimeError:
+                return  # the interpreter is ending
             self._core.report(load)
             self._link.flush()
             self._pool.trim()
@@ -521,7 +544,7 @@ class _ThreadEmitter:
     def flush_due(self) -> None:
         """Called by the loop, which must not wait for credits: only what needs no waiting is sent."""
         if self.credits.has_some:
-            self._buffer.flush_due()
+            self._buffer.flush_due(self._send_unpaid)
 
     def display(self, message: dict[str, Any]) -> None:
         bundle = message.pop("bundle")
@@ -529,19 +552,20 @@ class _ThreadEmitter:
         self._post(pb.Event(display=pb.Display(**message)), "display", encoded)
 
     def progress(self, done: float, total: float, text: str) -> None:
+        text = wire_text(text, MAX_PROGRESS_TEXT)
         self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
 
     def item(self, value: Any) -> None:
-        self._post(pb.Event(), "item", codec.encode_as(value, self._accept))
+        self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
 
     async def item_async(self, value: Any) -> None:
-        encoded = codec.encode_as(value, self._accept)
+        encoded = codec.encode_as(value, self._accept).detached()
         self._buffer.flush()
         await self.credits.take_async()
         self._engine.post(self._run, pb.Event(), "item", encoded)
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
-        encoded = codec.encode_as(value, self._accept)
+        encoded = codec.encode_as(value, self._accept).detached()
         self._buffer.flush()
         self._engine.post(self._run, pb.Event(is_exhausted=is_exhausted), "result", encoded)
 
@@ -553,6 +577,12 @@ class _ThreadEmitter:
     def _send_output(self, is_stderr: bool, text: str) -> None:
         if not self.is_async:
             self.credits.take()
+        self._engine.post(self._run, pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+
+    def _send_unpaid(self, is_stderr: bool, text: str) -> None:
+        """For the loop, which must not wait: at most one buffer's worth on credit."""
+        if not self.is_async:
+            self.credits.overdraw()
         self._engine.post(self._run, pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
 
     def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:

@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
+from easyremote.core.admission import refuse_hello, refuse_overload, refuse_submit
 from easyremote.core.answers import answer
+from easyremote.core.invariants import check
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.records import (
     MAX_ATTEMPT,
-    MAX_NAME,
+    MAX_SLOTS,
     Action,
     Call,
     Close,
@@ -32,7 +34,6 @@ from easyremote.core.records import (
     Session,
 )
 from easyremote.core.relay import Relay
-from easyremote.core.strategies import known_strategies
 from easyremote.core.transitions import CallEvent, CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -64,7 +65,7 @@ class Broker:
     def connected(self, conn: int, hello: pb.Hello, now: float) -> list[Action]:
         """A connection said hello. Answers with Welcome, or Refused and Close."""
         self._now = now
-        refusal = self._refusal(hello)
+        refusal = refuse_hello(hello, self._sessions, self._placing.nodes, self.settings, self.version)
         if refusal is not None:
             self._actions += [Send(conn, pb.Frame(refused=refusal)), Close(conn)]
             return self._take()
@@ -155,43 +156,6 @@ class Broker:
                 call.hold_until = min(call.hold_until + gap_s, self._now + self.settings.grace_s)
 
     # ---- sessions ------------------------------------------------------------------------------------------------
-
-    def _refusal(self, hello: pb.Hello) -> pb.Refused | None:
-        if hello.protocol_min > PROTOCOL_VERSION or hello.protocol_max < 1:
-            return pb.Refused(
-                code="protocol",
-                message=f"this peer (easyremote {hello.runtime.easyremote}) speaks protocol {hello.protocol_min} to "
-                f"{hello.protocol_max}, this gateway (easyremote {self.version}) {PROTOCOL_VERSION}: upgrade the older one",
-            )
-        if len(hello.session_id) != 16 or hello.role not in (pb.ROLE_CLIENT, pb.ROLE_NODE):
-            return pb.Refused(code="remote_protocol", message="a hello needs a role and a session id of 16 bytes")
-        known = self._sessions.get(hello.session_id)
-        if known is None and len(self._sessions) >= self.settings.max_sessions:
-            return pb.Refused(
-                code="overloaded", message=f"{len(self._sessions)} peers are connected, the bound", retry_after_s=5.0
-            )
-        name = known.node.node_id if known is not None and known.node is not None else hello.node.node_id
-        if known is not None and (known.role != hello.role or name != hello.node.node_id):
-            return pb.Refused(
-                code="remote_protocol", message="a session keeps the role and the name that it began with"
-            )
-        return self._node_refusal(hello) if hello.role == pb.ROLE_NODE else None
-
-    def _node_refusal(self, hello: pb.Hello) -> pb.Refused | None:
-        node_id = hello.node.node_id
-        if not 1 <= len(node_id) <= MAX_NAME or not node_id.isprintable():
-            return pb.Refused(code="usage", message=f"a node's name has 1 to {MAX_NAME} printable characters")
-        if not 1 <= hello.node.slots <= 4096:
-            return pb.Refused(code="usage", message=f"a node has 1 to 4096 slots, not {hello.node.slots}")
-        other = self._placing.nodes.get(node_id)
-        if other is not None and other.session.session_id != hello.session_id and other.is_here:
-            there = other.session.runtime
-            return pb.Refused(
-                code="duplicate_node",
-                message=f"a node named '{node_id}' is connected already (process {there.pid} on {there.host}); "
-                "stop it, or choose another node_id",
-            )
-        return None
 
     def _new_session(self, hello: pb.Hello) -> Session:
         now = self._now
@@ -316,13 +280,13 @@ class Broker:
             return
         if session.resubmitted is not None:
             session.resubmitted.add(submit.call_id)
-        problem = self._problem(submit)
+        problem = refuse_submit(submit)
         known = self._calls.get(submit.call_id)
         if known is not None and known.client is None and submit.seen_attempt > known.attempt:
             self._forget_outdated(known)
             known = None
         if problem is None and known is None:
-            problem = self._overload(session)
+            problem = refuse_overload(session, self.settings.max_queued_calls)
         if problem is not None:  # told, and not kept
             self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
         elif known is not None:
@@ -356,29 +320,6 @@ class Broker:
             call.deadline = self._now + options.timeout_s
         if options.queue_timeout_s > 0:
             call.queue_deadline = self._now + options.queue_timeout_s
-
-    def _problem(self, submit: pb.Submit) -> pb.ErrorInfo | None:
-        """What is wrong with a submission in itself."""
-        if len(submit.call_id) != 16 or bool(submit.function) == submit.HasField("code"):
-            return pb.ErrorInfo(
-                code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
-            )
-        if max(submit.seen_attempt, submit.attempt_floor) > MAX_ATTEMPT:
-            return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
-        strategy = submit.options.strategy
-        if strategy and strategy not in known_strategies():
-            known = ", ".join(known_strategies())
-            return pb.ErrorInfo(
-                code="usage", message=f"unknown strategy '{strategy[:MAX_NAME]}'; this gateway knows {known}"
-            )
-        return None
-
-    def _overload(self, session: Session) -> pb.ErrorInfo | None:
-        bound = self.settings.max_queued_calls
-        if len(session.calls) < bound:
-            return None
-        text = f"this client has {bound} calls at the gateway, the bound; retry after 1 s"
-        return pb.ErrorInfo(code="overloaded", message=text, retry_after_s=1.0)
 
     def _forget_outdated(self, call: Call) -> None:
         """What a node brought back is an attempt before the one that the client has seen."""
@@ -650,7 +591,7 @@ class Broker:
         if node is None:
             return
         if frame.offers.slots:
-            node.slots = min(frame.offers.slots, 4096)
+            node.slots = min(frame.offers.slots, MAX_SLOTS)
         self._placing.take_offers(node, frame.offers.offers)
         self._send(session, pb.Frame(offers_taken=pb.OffersTaken(revision=frame.offers.revision)))
         self._fail_unplaceable()
@@ -794,33 +735,7 @@ class Broker:
 
     def check(self) -> None:
         """Assert every invariant. The simulation calls it after each event."""
-        for call in self._calls.values():
-            self._check_call(call)
-        for queue in self._queues.by_key.values():
-            assert queue, "no empty queue is kept"
-            assert all(call.state is CallState.QUEUED for call in queue), "only queued calls are in a queue"
-        for name, node in self._placing.nodes.items():
-            assert node.node_id == name and node.session.node is node, "a node is known by its name"
-            assert self._sessions.get(node.session.session_id) is node.session, "a node's session is known"
-            assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
-        for conn, session in self._by_conn.items():
-            assert session.conn == conn, "a connection and its session know each other"
-            assert self._sessions.get(session.session_id) is session, "who has a connection is known"
-
-    def _check_call(self, call: Call) -> None:
-        if call.occupies_slot:
-            assert call.node is not None and call.node.calls.get(call.call_id) is call, "a running call has its node"
-        if call.state in (CallState.QUEUED, CallState.HELD):
-            assert call.node is None, "a waiting call has no node"
-        if call.state is CallState.QUEUED:
-            assert call in self._queues.by_key.get(call.key, ()), "a queued call is in its queue"
-        if call.state is CallState.HELD:
-            assert call.hold_until is not None, "a call is held until a time"
-        if call.client is not None:
-            assert call.client.calls.get(call.call_id) is call, "a call is known to its client"
-            assert self._sessions.get(call.client.session_id) is call.client, "a call's client is known"
-        else:
-            assert call.is_abandoned or call.hold_until is not None, "a call without a client has an end in sight"
+        check(self._calls, self._queues, self._placing.nodes, self._sessions, self._by_conn)
 
 
 def _is_newer(state: pb.AttemptState, call: Call) -> bool:

@@ -20,6 +20,8 @@ MAX_PREFETCH = 64
 MAX_NAME = 200
 """Characters of a function's or a node's name."""
 
+MAX_SLOTS = 4096
+
 MAX_RETRIES = 999
 """More are taken for so many."""
 

@@ -98,3 +98,6 @@ class Stream(io.TextIOBase):
 
     def isatty(self) -> bool:
         return False
+
+    def reconfigure(self, **_: object) -> None:
+        """Programs ask for UTF-8 or for line buffering; both are so already."""

@@ -15,7 +15,10 @@ class Credits:
 
     def __init__(self, initial: int) -> None:
         self._left = initial
-        self._condition = threading.Condition()
+        self._lock = (
+            threading.RLock()
+        )  # entered as it is: an interrupt inside Condition.__enter__ would leave it locked
+        self._condition = threading.Condition(self._lock)
         self._waiters: list[Callable[[], Any]] = []
         self._is_cancelled = False
 
@@ -26,17 +29,21 @@ class Credits:
 
     def take(self) -> None:
         """Take one, waiting for it. Raises CallInterrupted after `cancel`."""
-        with self._condition:
+        with self._lock:
             while self._left <= 0 and not self._is_cancelled:
                 self._condition.wait()
             self._use()
+
+    def overdraw(self) -> None:
+        with self._lock:
+            self._left -= 1
 
     async def take_async(self) -> None:
         """The same without blocking the running loop."""
         while True:
             loop = asyncio.get_running_loop()
             opened = loop.create_future()
-            with self._condition:
+            with self._lock:
                 if self._left > 0 or self._is_cancelled:
                     self._use()
                     return
@@ -44,12 +51,12 @@ class Credits:
             await opened
 
     def give(self, count: int = 1) -> None:
-        with self._condition:
+        with self._lock:
             self._left += count
             self._notify()
 
     def cancel(self) -> None:
-        with self._condition:
+        with self._lock:
             self._is_cancelled = True
             self._notify()
 

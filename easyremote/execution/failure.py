@@ -10,6 +10,7 @@ from typing import Any
 
 from easyremote.config import INLINE_BYTES, TRACEBACK_BYTES
 from easyremote.errors import EasyRemoteError, RemoteError, RemoteFrame, from_code
+from easyremote.execution.output import wire_text
 from easyremote.tracebacks import is_internal
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -19,13 +20,22 @@ _MAX_FRAMES = 100
 
 def describe(error: BaseException, node_id: str) -> pb.ErrorInfo:
     """All that the client is told about an exception. Never raises."""
+    try:
+        return _described(error, node_id)
+    except Exception as broken:
+        text = f"{type(error).__name__} (it can't be described: {type(broken).__name__})"
+        return pb.ErrorInfo(code="remote", node_id=node_id, type=type(error).__name__, message=text, traceback=text)
+
+
+def _described(error: BaseException, node_id: str) -> pb.ErrorInfo:
     if isinstance(error, EasyRemoteError):
-        info = pb.ErrorInfo(code=error.code, message=error.message, node_id=node_id, details=error.details)
+        details = {key: wire_text(value, 10_000) for key, value in error.details.items()}
+        info = pb.ErrorInfo(code=error.code, message=_message(error), node_id=node_id, details=details)
         if not isinstance(error, RemoteError) and _skip_ours(error.__traceback__) is None:
             return info
     else:
         info = pb.ErrorInfo(code="remote", node_id=node_id)
-    info.type = _type_name(error)
+    info.type = wire_text(_type_name(error), 400)
     info.message = _message(error)
     info.traceback = _text(error)
     info.frames.extend(_frames(error.__traceback__))
@@ -92,7 +102,7 @@ def _type_name(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)[:10_000]
+        return wire_text(str(error)[:10_000])
     except BaseException as broken:
         return f"<its __str__ raised {type(broken).__name__}>"
 
@@ -110,6 +120,7 @@ def _text(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, tb))
     except BaseException as broken:
         text = f"{_type_name(error)}: {_message(error)}\n(its traceback can't be shown: {type(broken).__name__})\n"
+    text = wire_text(text)
     if len(text) <= TRACEBACK_BYTES:
         return text
     half = TRACEBACK_BYTES // 2

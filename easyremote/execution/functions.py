@@ -133,7 +133,7 @@ def _short(value: Any) -> str:
 def _annotation(annotation: Any) -> str:
     if annotation is inspect.Parameter.empty:
         return ""
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)[:80]
+    return (annotation if isinstance(annotation, str) else inspect.formatannotation(annotation))[:80]
 
 
 def _first_paragraph(function: Any) -> str:

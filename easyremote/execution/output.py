@@ -8,8 +8,16 @@ from collections.abc import Callable
 
 FLUSH_AFTER_S = 0.05
 FLUSH_BYTES = 8 * 1024
+MAX_PROGRESS_TEXT = 2000
+"""Longest text beside a progress bar, in characters."""
+
 MAX_TEXT = 32 * 1024
 """Longest text in one event, in characters."""
+
+
+def wire_text(text: str, limit: int | None = None) -> str:
+    """Text that a frame can carry: without lone surrogates (from undecodable file names, say), and not longer than `limit`."""
+    return text[:limit].encode("utf-8", "backslashreplace").decode()
 
 
 class OutputBuffer:
@@ -26,6 +34,7 @@ class OutputBuffer:
         self._flushed_at = 0.0
 
     def write(self, is_stderr: bool, text: str) -> None:
+        text = wire_text(text)
         with self._lock:
             if self._pending and self._pending[-1][0] == is_stderr:
                 self._pending[-1] = (is_stderr, self._pending[-1][1] + text)
@@ -36,14 +45,23 @@ class OutputBuffer:
             if self._size >= FLUSH_BYTES or (idle and text.endswith(("\n", "\r"))):
                 self.flush()
 
-    def flush_due(self) -> None:
-        if self._pending and time.monotonic() - self._flushed_at > FLUSH_AFTER_S:
-            self.flush()
+    def flush_due(self, send: Callable[[bool, str], None] | None = None) -> None:
+        """`send` instead of the usual one where the caller must not wait. Does nothing while another thread sends."""
+        if (
+            not self._pending
+            or time.monotonic() - self._flushed_at <= FLUSH_AFTER_S
+            or not self._lock.acquire(blocking=False)
+        ):
+            return
+        try:
+            self.flush(send)
+        finally:
+            self._lock.release()
 
-    def flush(self) -> None:
+    def flush(self, send: Callable[[bool, str], None] | None = None) -> None:
         with self._lock:
             pending, self._pending, self._size = self._pending, [], 0
             self._flushed_at = time.monotonic()
             for is_stderr, text in pending:
                 for start in range(0, len(text), MAX_TEXT):
-                    self._send(is_stderr, text[start : start + MAX_TEXT])
+                    (send or self._send)(is_stderr, text[start : start + MAX_TEXT])

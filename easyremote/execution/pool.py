@@ -66,7 +66,7 @@ class WorkerProcess:
             "link": theirs.fileno(),
             "stdout": out_read,
             "stderr": err_read,
-            "path": [entry or os.getcwd() for entry in sys.path],
+            "path": _search_path(),
             "node_id": node_id,
             "parent": os.getpid(),
             "pythonpath": os.environ.get("PYTHONPATH"),
@@ -80,7 +80,7 @@ class WorkerProcess:
                 stdout=out_write,
                 stderr=err_write,
                 pass_fds=(theirs.fileno(), out_read, err_read),
-                env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**environment, "PYTHONPATH": os.pathsep.join(config["path"])},
                 start_new_session=True,
             )
         except BaseException:
@@ -194,6 +194,11 @@ class WorkerProcess:
         last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
         if self.on_death is not None:
             self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:]))
+
+
+def _search_path() -> list[str]:
+    """sys.path as texts; people put Path objects there too."""
+    return [os.fspath(entry) or os.getcwd() for entry in sys.path if isinstance(entry, (str, os.PathLike))]
 
 
 def _read_rest(fd: int) -> str:

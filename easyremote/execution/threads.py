@@ -4,12 +4,15 @@ while a script that serves a node lives on then."""
 from __future__ import annotations
 
 import ctypes
+import logging
 import queue
 import sys
 import threading
 from collections.abc import Callable
 
 from easyremote.execution.context import CallInterrupted
+
+_log = logging.getLogger("easyremote")
 
 
 class ThreadPool:
@@ -41,6 +44,11 @@ class ThreadPool:
     def _start_one(self, number: int) -> None:
         threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
 
+    def expand(self) -> None:
+        """One of the threads won't come back soon: allow another."""
+        with self._lock:
+            self._limit += 1
+
     def close(self) -> None:
         """Threads end when they have nothing to do."""
         for _ in range(self._count):
@@ -55,6 +63,8 @@ class ThreadPool:
                 job()
             except CallInterrupted:
                 pass  # came a moment after the call it was meant for
+            except BaseException:
+                _log.exception("a call's thread failed outside its function")
             with self._lock:
                 self._idle += 1
 

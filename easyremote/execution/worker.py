@@ -24,7 +24,7 @@ from easyremote.execution.capture import Capture, Stream
 from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
-from easyremote.execution.output import OutputBuffer
+from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import Unpacker, from_payload, pack, to_payload
 from easyremote.execution.runner import run
 from easyremote.wire import codec
@@ -51,6 +51,8 @@ class Worker:
         self.running: _Emitter | None = None
         self._is_sending = False  # the main thread is inside `send`, where an interrupt would tear a frame
         self._interrupt_pending = False
+        self._pid = os.getpid()
+        os.register_at_fork(after_in_child=self._forked)
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
 
     def main(self) -> None:
@@ -62,7 +64,15 @@ class Worker:
                 self._run(submit)
             self.running = None
 
+    def _forked(self) -> None:
+        """A child that the function forked: it isn't the worker; what it prints goes through the pipes."""
+        self.link.close()
+        sys.stdout = sys.__stdout__ = open(1, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115 - for the life of the process
+        sys.stderr = sys.__stderr__ = open(2, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+
     def send(self, frame: pb.Frame) -> None:
+        if os.getpid() != self._pid:
+            return
         is_main = threading.current_thread() is threading.main_thread()
         if is_main:
             self._is_sending = True
@@ -86,14 +96,16 @@ class Worker:
 
     def _read(self) -> None:
         unpacker = Unpacker()
-        while data := self.link.recv(256 * 1024):
-            for frame in unpacker.feed(data):
-                body = frame.WhichOneof("body")
-                if body == "submit":
-                    self.submissions.put(frame.submit)
-                elif body == "ack" and self.running is not None:
-                    self.running.credits.give(len(frame.ack.calls))
-        os.killpg(0, signal.SIGKILL)  # the node is gone
+        try:
+            while data := self.link.recv(256 * 1024):
+                for frame in unpacker.feed(data):
+                    body = frame.WhichOneof("body")
+                    if body == "submit":
+                        self.submissions.put(frame.submit)
+                    elif body == "ack" and self.running is not None:
+                        self.running.credits.give(len(frame.ack.calls))
+        finally:
+            os.killpg(0, signal.SIGKILL)  # the node is gone
 
     def _run(self, submit: pb.Submit) -> None:
         emitter = _Emitter(self, submit)
@@ -109,6 +121,9 @@ class Worker:
         else:
             run(function, args, kwargs, emitter, _run_coroutine)
         finally:
+            if os.getpid() != self._pid:
+                sys.stdout.flush()
+                os._exit(0)
             self.capture.flush()
             self.capture.buffer = None
 
@@ -152,7 +167,7 @@ class _Emitter:
         self._send(pb.Event(display=pb.Display(bundle=payload, **message)))
 
     def progress(self, done: float, total: float, text: str) -> None:
-        self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
+        self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=wire_text(text, MAX_PROGRESS_TEXT))))
 
     def item(self, value: Any) -> None:
         self.credits.take()

@@ -217,7 +217,9 @@ class SimTransfers:
             for incoming in list(self._incoming.values()):
                 self._ask_again(incoming)
             for transfer_id in self._outgoing:
-                self._outgoing[transfer_id] = Outgoing(b"", 0, 0)  # stays until the receiver is done: this may be lost too
+                self._outgoing[transfer_id] = Outgoing(
+                    b"", 0, 0
+                )  # stays until the receiver is done: this may be lost too
                 self._write(pb.Chunk(transfer_id=transfer_id, again=True))
 
     def _watch(self) -> None:

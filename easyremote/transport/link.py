@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ import grpc.aio
 from easyremote.config import BATCH_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, from_code
-from easyremote.transport.options import END_OF_STREAM, open_channel
+from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SESSION = "/easyremote.v1.Gateway/Session"
 TRANSFER = "/easyremote.v1.Gateway/Transfer"
+
+_log = logging.getLogger("easyremote")
 
 CONNECT_TIMEOUT_S = 2.0
 _WELCOME_TIMEOUT_S = 5.0
@@ -115,7 +118,7 @@ class Link:
             )
             await self.close()
             raise error from None
-        except EasyRemoteError:
+        except BaseException:
             await self.close()
             raise
 
@@ -169,8 +172,13 @@ class Link:
                 await self._talk(method(metadata=self.endpoint.metadata()))
         except grpc.aio.AioRpcError as error:
             self._note(error)
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise  # else it was the stream that was cancelled, for its silence
         except (TimeoutError, asyncio.InvalidStateError, grpc.aio.UsageError):
             pass  # nobody answered, or it was written to a call that had just ended
+        except Exception:  # whatever it is, the next connection may do better, and nobody else would make one
+            _log.exception("the connection to %s failed", self.endpoint.address)
         was_up = self.is_up
         if was_up:
             self.is_up = False

@@ -109,7 +109,7 @@ class Listener:
         if self._ticker is not None:
             self._ticker.cancel()
         for queue in self._chunk_queues.values():
-            queue.put_nowait(None)
+            _end(queue)
         if self._server is not None:
             await self._server.stop(grace_s)
 
@@ -204,7 +204,7 @@ class Listener:
     # ---- transfer streams ----------------------------------------------------------------------------------------
 
     async def _transfer(self, _: Any, context: Any) -> None:
-        session_id = bytes.fromhex(dict(context.invocation_metadata()).get("easyremote-session", ""))
+        session_id = _from_hex(dict(context.invocation_metadata()).get("easyremote-session", ""))
         if not self.broker.knows(session_id):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such session is connected")
         queue: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_MAX_CHUNKS_WAITING)
@@ -262,6 +262,13 @@ async def _abort(_: Any, context: Any) -> None:
 
 
 _refuse = grpc.stream_stream_rpc_method_handler(_abort)
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _end(queue: asyncio.Queue[pb.Chunk | None]) -> None:

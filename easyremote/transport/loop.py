@@ -10,12 +10,13 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from easyremote.errors import LocalProtocolError, UsageError
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 class LoopThread:
@@ -39,6 +40,11 @@ class LoopThread:
         if self._loop is None:
             raise LocalProtocolError("the background loop isn't running")
         return self._loop
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        return threading.current_thread() is self._thread
 
     def hold(self) -> None:
         """Keep the thread alive until `release`."""
@@ -71,7 +77,7 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for its result."""
-        if threading.current_thread() is self._thread:
+        if self.is_here:
             work.close()
             raise LocalProtocolError("a blocking call was made from EasyRemote's own loop, which would wait for itself")
         future = self.start(work)
@@ -85,6 +91,33 @@ class LoopThread:
         loop = self._loop = new_event_loop()
         loop.call_soon(started.set)
         run_until_stopped(loop)
+
+
+class Mailbox(Generic[M]):
+    """Hands things from any thread to a function on the shared loop, in order; many in a row make one wake-up."""
+
+    def __init__(self, take: Callable[[list[M]], None]) -> None:
+        self._take = take
+        self._items: list[M] = []
+        self._lock = threading.Lock()
+        self._is_scheduled = False
+
+    def post(self, item: M) -> None:
+        """Raises UsageError in a forked child, RuntimeError when the loop has ended."""
+        loop = shared_loop.loop
+        with self._lock:
+            self._items.append(item)
+            if not self._is_scheduled:
+                loop.call_soon_threadsafe(
+                    self._empty
+                )  # before the flag: an interrupt in between costs a wake-up, not all
+                self._is_scheduled = True
+
+    def _empty(self) -> None:
+        with self._lock:
+            items, self._items = self._items, []
+            self._is_scheduled = False
+        self._take(items)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

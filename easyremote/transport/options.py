@@ -5,6 +5,7 @@ Liveness is not left to HTTP/2 pings (they are answered by C threads while Pytho
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -39,6 +40,13 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 3_000),
     ("grpc.enable_http_proxy", 0),  # a proxy for web pages doesn't lead to a gateway
 ]
+
+
+def is_being_cancelled() -> bool:
+    """Whether the running task was told to end. A CancelledError without that means that the RPC it waits for was cancelled,
+    which gRPC reports in the same way."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def open_channel(endpoint: Endpoint) -> Any:

@@ -7,7 +7,7 @@ that see the same shared memory hand over a file instead.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,16 @@ from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import PayloadError
 from easyremote.transport.link import TRANSFER
-from easyremote.transport.options import END_OF_STREAM, open_channel
+from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
 from easyremote.wire.codec import Encoded
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+_log = logging.getLogger("easyremote")
+
+
+_CHUNKS_QUEUED = 2
+"""Chunks read from their payloads and not written yet."""
 
 
 class BlobLost(Exception):
@@ -35,6 +41,7 @@ class _Owned:
 
     parts: list[memoryview]
     shared_file: str = ""  # it lies in such a file already
+    handed_over: list[str] = field(default_factory=list[str])  # files that receivers were to take
 
     @property
     def size(self) -> int:
@@ -77,7 +84,7 @@ class Transfers:
         self._stream: Any = None
         self._ready = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
-        self._write_lock = asyncio.Lock()
+        self._outbox: asyncio.Queue[pb.Chunk] = asyncio.Queue(_CHUNKS_QUEUED)
 
     # ---- owning --------------------------------------------------------------------------------------------------
 
@@ -96,8 +103,10 @@ class Transfers:
         """Nobody will ask for these any more."""
         for blob_id in self._blobs_of.pop(holder, ()):
             owned = self._owned.pop(blob_id)
-            if owned.shared_file:
-                self._shared.remove(owned.shared_file)
+            for transfer_id in [key for key, outgoing in self._outgoing.items() if outgoing.blob is owned]:
+                self._stop_outgoing(transfer_id)
+            for name in filter(None, (owned.shared_file, *owned.handed_over)):
+                self._shared.remove(name)
 
     def _keep(self, holder: Hashable, encoded: Encoded, shared_file: str) -> pb.Payload:
         blob_id = secrets.token_bytes(16)
@@ -134,13 +143,22 @@ class Transfers:
     async def _send_file(self, fetch: pb.Fetch, outgoing: _Outgoing) -> None:
         blob = outgoing.blob
         try:
-            name = blob.shared_file or await asyncio.to_thread(self._shared.write, blob.parts)
-        except OSError:  # no room in shared memory
+            name = blob.shared_file or await self._write_file(blob)
+        except (OSError, RuntimeError):  # no room in shared memory, or the interpreter is ending
             await self._send_chunks(fetch.transfer_id, outgoing)
             return
         blob.shared_file = ""  # the receiver removes the name
+        blob.handed_over.append(name)
         await self._write_chunk(pb.Chunk(transfer_id=fetch.transfer_id, shared_file=name))
-        self._outgoing.pop(fetch.transfer_id, None)
+
+    async def _write_file(self, blob: _Owned) -> str:
+        """In a thread, which goes on when this is cancelled; the file is removed then."""
+        writing = asyncio.get_running_loop().run_in_executor(None, self._shared.write, blob.parts)
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(lambda done: done.exception() is None and self._shared.remove(done.result()))
+            raise
 
     async def _send_chunks(self, transfer_id: bytes, outgoing: _Outgoing) -> None:
         size = outgoing.blob.size
@@ -155,14 +173,14 @@ class Transfers:
             outgoing.offset += len(data)
 
     async def _write_chunk(self, chunk: pb.Chunk) -> None:
+        """Queue a chunk for the stream. Writing is left to a task of its own: cancelling a write would cancel the whole stream,
+        for all transfers."""
+        await self._attached()
+        await self._outbox.put(chunk)
+
+    async def _write(self, stream: Any) -> None:
         while True:
-            stream = await self._attached()
-            try:
-                async with self._write_lock:
-                    await stream.write(chunk)
-                return
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-                await asyncio.sleep(0.05)  # the stream is being replaced
+            await stream.write(await self._outbox.get())
 
     def _stop_outgoing(self, transfer_id: bytes) -> None:
         outgoing = self._outgoing.pop(transfer_id)
@@ -287,8 +305,15 @@ class Transfers:
 
     async def _run(self) -> None:
         while True:
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            try:
                 await self._connect_once()
+            except asyncio.CancelledError:
+                if is_being_cancelled():
+                    raise
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                pass  # the gateway can't be reached at this moment, or doesn't know the session yet
+            except Exception:  # whatever it is, the next stream may do better, and nobody else would make one
+                _log.exception("the transfer stream to %s failed", self._endpoint.address)
             if self._ready.is_set():
                 self._ready.clear()
                 self._replaced()
@@ -300,14 +325,20 @@ class Transfers:
                 TRANSFER, request_serializer=pb.Chunk.SerializeToString, response_deserializer=pb.Chunk.FromString
             )
             self._stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
+            writer = None
             try:
                 while (chunk := await self._stream.read()) is not END_OF_STREAM:
                     if not chunk.transfer_id:
+                        self._outbox = asyncio.Queue(_CHUNKS_QUEUED)  # what an earlier stream left is asked for anew
+                        writer = asyncio.get_running_loop().create_task(self._write(self._stream))
                         self._ready.set()
                     elif (incoming := self._incoming.get(chunk.transfer_id)) is not None:
                         incoming.chunks.put_nowait(chunk)
             finally:
                 self._stream.cancel()
+                if writer is not None:
+                    writer.cancel()
+                    await asyncio.gather(writer, return_exceptions=True)
 
     def _replaced(self) -> None:
         """The stream broke: receivers here ask again, and receivers elsewhere are told to."""

@@ -45,6 +45,11 @@ class Encoded:
         """Whether it is fetched instead of travelling inside its frame."""
         return self.size > INLINE_BYTES
 
+    def detached(self) -> Encoded:
+        """The same with buffers of its own: what the user changes in an array from now on isn't sent."""
+        parts = [part if isinstance(part, bytes) else bytes(part) for part in self.parts]
+        return Encoded(self.content_type, parts, self.size)
+
     def inline(self) -> pb.Payload:
         return pb.Payload(
             content_type=self.content_type,
@@ -105,7 +110,7 @@ def encode_as(value: Any, accept: str) -> Encoded:
 
 
 def decode(encoded: Encoded) -> Any:
-    """The value. Raises PayloadError where the bytes are damaged or of an unknown content type."""
+    """The value. Raises PayloadError for an unknown content type, and whatever loading the value raises."""
     data = encoded.parts[0]
     if encoded.content_type == PICKLE:
         return pickle.loads(data, buffers=encoded.parts[1:])

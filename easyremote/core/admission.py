@@ -1,0 +1,79 @@
+"""What is turned away at the door: peers and submissions that make no sense, or of which there are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from easyremote.config import PROTOCOL_VERSION, GatewaySettings
+from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
+from easyremote.core.strategies import known_strategies
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+def refuse_hello(
+    hello: pb.Hello,
+    sessions: Mapping[bytes, Session],
+    nodes: Mapping[str, Node],
+    settings: GatewaySettings,
+    version: str,
+) -> pb.Refused | None:
+    """Why this peer isn't taken in, or None."""
+    if hello.protocol_min > PROTOCOL_VERSION or hello.protocol_max < 1:
+        return pb.Refused(
+            code="protocol",
+            message=f"this peer (easyremote {hello.runtime.easyremote}) speaks protocol {hello.protocol_min} to "
+            f"{hello.protocol_max}, this gateway (easyremote {version}) {PROTOCOL_VERSION}: upgrade the older one",
+        )
+    if len(hello.session_id) != 16 or hello.role not in (pb.ROLE_CLIENT, pb.ROLE_NODE):
+        return pb.Refused(code="remote_protocol", message="a hello needs a role and a session id of 16 bytes")
+    known = sessions.get(hello.session_id)
+    if known is None and len(sessions) >= settings.max_sessions:
+        return pb.Refused(
+            code="overloaded", message=f"{len(sessions)} peers are connected, the bound", retry_after_s=5.0
+        )
+    name = known.node.node_id if known is not None and known.node is not None else hello.node.node_id
+    if known is not None and (known.role != hello.role or name != hello.node.node_id):
+        return pb.Refused(code="remote_protocol", message="a session keeps the role and the name that it began with")
+    return _refuse_node(hello, nodes) if hello.role == pb.ROLE_NODE else None
+
+
+def _refuse_node(hello: pb.Hello, nodes: Mapping[str, Node]) -> pb.Refused | None:
+    node_id = hello.node.node_id
+    if not 1 <= len(node_id) <= MAX_NAME or not node_id.isprintable():
+        return pb.Refused(code="usage", message=f"a node's name has 1 to {MAX_NAME} printable characters")
+    if not 1 <= hello.node.slots <= MAX_SLOTS:
+        return pb.Refused(code="usage", message=f"a node has 1 to {MAX_SLOTS} slots, not {hello.node.slots}")
+    other = nodes.get(node_id)
+    if other is not None and other.session.session_id != hello.session_id and other.is_here:
+        there = other.session.runtime
+        return pb.Refused(
+            code="duplicate_node",
+            message=f"a node named '{node_id}' is connected already (process {there.pid} on {there.host}); "
+            "stop it, or choose another node_id",
+        )
+    return None
+
+
+def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
+    """What is wrong with a submission in itself, or None."""
+    if len(submit.call_id) != 16 or bool(submit.function) == submit.HasField("code"):
+        return pb.ErrorInfo(
+            code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
+        )
+    if max(submit.seen_attempt, submit.attempt_floor) > MAX_ATTEMPT:
+        return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
+    strategy = submit.options.strategy
+    if strategy and strategy not in known_strategies():
+        known = ", ".join(known_strategies())
+        return pb.ErrorInfo(
+            code="usage", message=f"unknown strategy '{strategy[:MAX_NAME]}'; this gateway knows {known}"
+        )
+    return None
+
+
+def refuse_overload(session: Session, bound: int) -> pb.ErrorInfo | None:
+    """Why this client can't have one more call, or None."""
+    if len(session.calls) < bound:
+        return None
+    text = f"this client has {bound} calls at the gateway, the bound; retry after 1 s"
+    return pb.ErrorInfo(code="overloaded", message=text, retry_after_s=1.0)

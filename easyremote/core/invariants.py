@@ -1,0 +1,47 @@
+"""What is always true of a broker's records. The simulation checks it after each event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from easyremote.core.records import Call, Node, Queues, Session
+from easyremote.core.transitions import CallState
+
+
+def check(
+    calls: Mapping[bytes, Call],
+    queues: Queues,
+    nodes: Mapping[str, Node],
+    sessions: Mapping[bytes, Session],
+    by_conn: Mapping[int, Session],
+) -> None:
+    """Raise AssertionError, naming what isn't true."""
+    for call in calls.values():
+        _check_call(call, queues, sessions)
+    for queue in queues.by_key.values():
+        assert queue, "no empty queue is kept"
+        assert all(call.state is CallState.QUEUED for call in queue), "only queued calls are in a queue"
+    for name, node in nodes.items():
+        assert node.node_id == name and node.session.node is node, "a node is known by its name"
+        assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
+        assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
+        assert all(calls.get(call.call_id) is call for call in node.calls.values()), "a node's calls are known"
+    for conn, session in by_conn.items():
+        assert session.conn == conn, "a connection and its session know each other"
+        assert sessions.get(session.session_id) is session, "who has a connection is known"
+
+
+def _check_call(call: Call, queues: Queues, sessions: Mapping[bytes, Session]) -> None:
+    if call.occupies_slot:
+        assert call.node is not None and call.node.calls.get(call.call_id) is call, "a running call has its node"
+    if call.state in (CallState.QUEUED, CallState.HELD):
+        assert call.node is None, "a waiting call has no node"
+    if call.state is CallState.QUEUED:
+        assert call in queues.by_key.get(call.key, ()), "a queued call is in its queue"
+    if call.state is CallState.HELD:
+        assert call.hold_until is not None, "a call is held until a time"
+    if call.client is not None:
+        assert call.client.calls.get(call.call_id) is call, "a call is known to its client"
+        assert sessions.get(call.client.session_id) is call.client, "a call's client is known"
+    else:
+        assert call.is_abandoned or call.hold_until is not None, "a call without a client has an end in sight"
