@@ -1,13 +1,12 @@
 """A node at work: takes attempts from its session, runs them in threads or worker processes, and hands their events back.
 
-Everything here runs on the shared loop but for `_ThreadEmitter`, whose methods are called where the function runs.
+Everything here runs on the shared loop; what is called where functions run is in `execution.thread_calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -19,15 +18,12 @@ from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
 from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError
 from easyremote.execution import routing
-from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
-from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
-from easyremote.execution.runner import run, run_async
-from easyremote.execution.threads import ThreadPool, interrupt
-from easyremote.execution.worker import ITEMS_AHEAD
+from easyremote.execution.thread_calls import ThreadEmitter, decode_and_run, decode_and_run_async
+from easyremote.execution.threads import ThreadPool
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
@@ -63,8 +59,7 @@ class _Run:
         self.attempt = attempt
         self.stop: tuple[str, str] | None = None  # code and message of why it is to end
         self.task: asyncio.Task[None] | None = None
-        self.emitter: _ThreadEmitter | None = None
-        self.future: Any = None
+        self.emitter: ThreadEmitter | None = None
         self.worker: WorkerProcess | None = None
         self.owed = 0  # credits held back while the window is closed
 
@@ -243,8 +238,6 @@ class Engine:
         elif attempt_run.emitter is not None:
             attempt_run.emitter.interrupt()
             self._loop.call_later(_ZOMBIE_AFTER_S, self._give_up_thread, attempt_run)
-        elif attempt_run.future is not None:
-            attempt_run.future.cancel()
         elif attempt_run.task is not None:
             attempt_run.task.cancel()
 
@@ -273,15 +266,19 @@ class Engine:
         function = registered.function
         assert function is not None
         routing.ensure()
-        emitter = _ThreadEmitter(self, attempt_run)
+        emitter = ThreadEmitter(
+            self.node_id,
+            attempt_run.attempt.submit,
+            lambda event, field, encoded: self.post(attempt_run, event, field, encoded),
+        )
         attempt_run.emitter = emitter
         if registered.spec.kind in _COROUTINES:
             loop = self._user_loop()
             attempt_run.emitter.is_async = True
-            work = _decode_and_run_async(function, arguments, emitter)
-            attempt_run.future = asyncio.run_coroutine_threadsafe(work, loop)
+            work = decode_and_run_async(function, arguments, emitter)
+            emitter.future = asyncio.run_coroutine_threadsafe(work, loop)
         else:
-            self._threads.submit(lambda: _decode_and_run(function, arguments, emitter))
+            self._threads.submit(lambda: decode_and_run(function, arguments, emitter))
 
     def _user_loop(self) -> asyncio.AbstractEventLoop:
         """A loop of its own for the owner's coroutines: what they block isn't the connection."""
@@ -516,127 +513,6 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-class _ThreadEmitter:
-    """Events of a call that runs in a thread, or on the user loop, of this process."""
-
-    def __init__(self, engine: Engine, attempt_run: _Run) -> None:
-        self.call_id = attempt_run.attempt.call_id
-        self.node_id = engine.node_id
-        self.credits = Credits(ITEMS_AHEAD)
-        self.is_async = False
-        self._engine = engine
-        self._run = attempt_run
-        self._accept = attempt_run.attempt.submit.options.accept
-        self._wants_output = attempt_run.attempt.submit.options.output
-        self._buffer = OutputBuffer(self._send_output)
-        self._lock = threading.Lock()
-        self._thread_id: int | None = None
-        self._is_interrupted = False
-
-    # ---- as the function's context -------------------------------------------------------------------------------
-
-    def output(self, is_stderr: bool, text: str) -> None:
-        if self._wants_output:
-            self._buffer.write(is_stderr, text)
-
-    def flush_due(self) -> None:
-        """Called by the loop, which must not wait for credits: only what needs no waiting is sent."""
-        if self.credits.has_some:
-            self._buffer.flush_due(self._send_unpaid)
-
-    def display(self, message: dict[str, Any]) -> None:
-        bundle = message.pop("bundle")
-        encoded = codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()])
-        self._post(pb.Event(display=pb.Display(**message)), "display", encoded)
-
-    def progress(self, done: float, total: float, text: str) -> None:
-        text = wire_text(text, MAX_PROGRESS_TEXT)
-        self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
-
-    def item(self, value: Any) -> None:
-        self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
-
-    async def item_async(self, value: Any) -> None:
-        encoded = codec.encode_as(value, self._accept).detached()
-        self._buffer.flush()
-        await self.credits.take_async()
-        self._engine.post(self._run, pb.Event(), "item", encoded)
-
-    def result(self, value: Any, is_exhausted: bool = False) -> None:
-        encoded = codec.encode_as(value, self._accept).detached()
-        self._buffer.flush()
-        self._engine.post(self._run, pb.Event(is_exhausted=is_exhausted), "result", encoded)
-
-    def failed(self, error: BaseException) -> None:
-        with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
-            self._buffer.flush()
-        self._engine.post(self._run, pb.Event(error=describe(error, self.node_id)), "error", None)
-
-    def _send_output(self, is_stderr: bool, text: str) -> None:
-        if not self.is_async:
-            self.credits.take()
-        self._engine.post(self._run, pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
-
-    def _send_unpaid(self, is_stderr: bool, text: str) -> None:
-        """For the loop, which must not wait: at most one buffer's worth on credit."""
-        if not self.is_async:
-            self.credits.overdraw()
-        self._engine.post(self._run, pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
-
-    def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:
-        self._buffer.flush()
-        if not self.is_async:
-            self.credits.take()
-        self._engine.post(self._run, event, field, encoded)
-
-    # ---- being interrupted ---------------------------------------------------------------------------------------
-
-    def entered(self) -> bool:
-        """The function's thread is about to run it. False when it needn't."""
-        with self._lock:
-            self._thread_id = threading.get_ident()
-            return not self._is_interrupted
-
-    def left(self) -> None:
-        with self._lock:
-            self._thread_id = None
-
-    def interrupt(self) -> None:
-        with self._lock:
-            self._is_interrupted = True
-            if self._thread_id is not None:
-                interrupt(self._thread_id)
-        self.credits.cancel()
-        if self._run.future is not None:
-            self._run.future.cancel()
-
-
-def _decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitter: _ThreadEmitter) -> None:
-    try:
-        if not emitter.entered():
-            raise InterruptedError("cancelled before it began")
-        args, kwargs = codec.decode_arguments(arguments)
-    except BaseException as error:
-        emitter.left()
-        emitter.failed(error)
-        return
-    try:
-        run(function, args, kwargs, emitter)
-    finally:
-        emitter.left()
-
-
-async def _decode_and_run_async(
-    function: Callable[..., Any], arguments: codec.Encoded, emitter: _ThreadEmitter
-) -> None:
-    try:
-        args, kwargs = codec.decode_arguments(arguments)
-    except BaseException as error:
-        emitter.failed(error)
-        return
-    await run_async(function, args, kwargs, emitter)
 
 
 def _title(attempt_run: _Run) -> str:

@@ -403,9 +403,7 @@ class Broker:
 
     def _fail(self, call: Call, error: pb.ErrorInfo) -> None:
         """End a call that no node will end."""
-        if call.client is None or call.is_abandoned:
-            self._drop(call)
-            return
+        assert call.client is not None, "whoever waits has a client"
         call.to(CallEvent.ENDED)
         call.hold_until = None
         error.may_have_run = call.runs > 0

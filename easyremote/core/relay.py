@@ -104,9 +104,7 @@ class Relay:
         self._send_chunk(requester, pb.Chunk(transfer_id=transfer_id, error=why))
 
     def _owner(self, transfer: Transfer) -> Session | None:
-        call = self._calls.get(transfer.call_id)
-        if call is None:
-            return None
+        call = self._calls[transfer.call_id]
         if transfer.requester.node is not None:
             return call.client
         return call.node.session if call.node is not None else None

@@ -1,0 +1,140 @@
+"""Calls of the owner's functions in threads, or on the user loop, of the node's own process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from easyremote.execution.credits import Credits
+from easyremote.execution.failure import describe
+from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
+from easyremote.execution.runner import run, run_async
+from easyremote.execution.threads import interrupt
+from easyremote.execution.worker import ITEMS_AHEAD
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+Post = Callable[[pb.Event, str, "codec.Encoded | None"], None]
+"""Takes an event, the field that its payload goes into, and the payload. Called in the function's thread."""
+
+
+class ThreadEmitter:
+    """Events of a call that runs in a thread, or on the user loop, of this process."""
+
+    def __init__(self, node_id: str, submit: pb.Submit, post: Post) -> None:
+        self.call_id = submit.call_id
+        self.node_id = node_id
+        self.future: Any = None  # of a coroutine on the user loop
+        self.credits = Credits(ITEMS_AHEAD)
+        self.is_async = False
+        self._post_event = post
+        self._accept = submit.options.accept
+        self._wants_output = submit.options.output
+        self._buffer = OutputBuffer(self._send_output)
+        self._lock = threading.Lock()
+        self._thread_id: int | None = None
+        self._is_interrupted = False
+
+    # ---- as the function's context -------------------------------------------------------------------------------
+
+    def output(self, is_stderr: bool, text: str) -> None:
+        if self._wants_output:
+            self._buffer.write(is_stderr, text)
+
+    def flush_due(self) -> None:
+        """Called by the loop, which must not wait for credits: only what needs no waiting is sent."""
+        if self.credits.has_some:
+            self._buffer.flush_due(self._send_unpaid)
+
+    def display(self, message: dict[str, Any]) -> None:
+        bundle = message.pop("bundle")
+        encoded = codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()])
+        self._post(pb.Event(display=pb.Display(**message)), "display", encoded)
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        text = wire_text(text, MAX_PROGRESS_TEXT)
+        self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
+
+    def item(self, value: Any) -> None:
+        self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
+
+    async def item_async(self, value: Any) -> None:
+        encoded = codec.encode_as(value, self._accept).detached()
+        self._buffer.flush()
+        await self.credits.take_async()
+        self._post_event(pb.Event(), "item", encoded)
+
+    def result(self, value: Any, is_exhausted: bool = False) -> None:
+        encoded = codec.encode_as(value, self._accept).detached()
+        self._buffer.flush()
+        self._post_event(pb.Event(is_exhausted=is_exhausted), "result", encoded)
+
+    def failed(self, error: BaseException) -> None:
+        with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
+            self._buffer.flush()
+        self._post_event(pb.Event(error=describe(error, self.node_id)), "error", None)
+
+    def _send_output(self, is_stderr: bool, text: str) -> None:
+        if not self.is_async:
+            self.credits.take()
+        self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+
+    def _send_unpaid(self, is_stderr: bool, text: str) -> None:
+        """For the loop, which must not wait: at most one buffer's worth on credit."""
+        if not self.is_async:
+            self.credits.overdraw()
+        self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+
+    def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:
+        self._buffer.flush()
+        if not self.is_async:
+            self.credits.take()
+        self._post_event(event, field, encoded)
+
+    # ---- being interrupted ---------------------------------------------------------------------------------------
+
+    def entered(self) -> bool:
+        """The function's thread is about to run it. False when it needn't."""
+        with self._lock:
+            self._thread_id = threading.get_ident()
+            return not self._is_interrupted
+
+    def left(self) -> None:
+        with self._lock:
+            self._thread_id = None
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self._is_interrupted = True
+            if self._thread_id is not None:
+                interrupt(self._thread_id)
+        self.credits.cancel()
+        if self.future is not None:
+            self.future.cancel()
+
+
+def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter) -> None:
+    try:
+        if not emitter.entered():
+            raise InterruptedError("cancelled before it began")
+        args, kwargs = codec.decode_arguments(arguments)
+    except BaseException as error:
+        emitter.left()
+        emitter.failed(error)
+        return
+    try:
+        run(function, args, kwargs, emitter)
+    finally:
+        emitter.left()
+
+
+async def decode_and_run_async(function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter) -> None:
+    try:
+        args, kwargs = codec.decode_arguments(arguments)
+    except BaseException as error:
+        emitter.failed(error)
+        return
+    await run_async(function, args, kwargs, emitter)
