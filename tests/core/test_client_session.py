@@ -16,6 +16,7 @@ from easyremote.core.client_session import (
     Rejected,
     SendBlob,
 )
+from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import new_id
 
@@ -87,6 +88,14 @@ class Desk:
         found = [effect.event.seq for effect in self.effects if isinstance(effect, Deliver)]
         self.effects.clear()
         return found
+
+
+def test_two_open_calls_never_have_the_same_id() -> None:
+    desk = Desk()
+    submit = pb.Submit(call_id=new_id(), function="f")
+    desk.core.submit(submit, desk.now)
+    with pytest.raises(LocalProtocolError):
+        desk.core.submit(submit, desk.now)
 
 
 def test_events_are_delivered_once_and_in_order() -> None:

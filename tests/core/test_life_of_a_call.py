@@ -160,6 +160,17 @@ def test_a_cancel_reaches_a_node_that_was_away() -> None:
     assert bench.broker.leftovers() == []
 
 
+def test_a_call_that_was_cancelled_before_it_reached_its_node_is_dropped_when_the_node_returns() -> None:
+    bench, node, client = one_node()
+    node.is_mute = True
+    call_id = client.submit()
+    client.cancel(call_id)
+    node.cut()
+    node.is_mute = False
+    node.connect()
+    assert (node.started(), bench.broker.leftovers()) == ([], [])
+
+
 def test_a_client_that_is_gone_has_its_calls_stopped_with_a_reason() -> None:
     bench, node, client = one_node(grace_s=5.0)
     client.submit(), client.submit()
@@ -209,6 +220,18 @@ def test_an_end_that_is_acknowledged_before_the_restarted_gateway_has_heard_of_i
     node.cut()
     node.connect()
     assert (node.started(), node.core.held_count, bench.broker.leftovers()) == ([], 0, [])
+
+
+def test_an_end_of_another_attempt_stops_the_one_that_runs() -> None:
+    _, node, client = one_node()
+    call_id = client.submit()
+    waiting = client.submit()
+    attempt = node.only_started()
+    client.send(pb.Frame(ack=pb.Ack(calls=[pb.Acknowledged(call_id=call_id, attempt=7, seq=1, ended=True)])))
+    client.bench.settle()
+    assert node.stopped() == [attempt]
+    node.emit(attempt, pb.Event(error=pb.ErrorInfo(code="cancelled")))
+    assert node.only_started().call_id == waiting
 
 
 def test_an_end_whose_call_is_held_is_acknowledged_to_nobody_and_never_runs_again() -> None:
@@ -520,6 +543,19 @@ def test_a_deadline_passes_while_the_call_waits() -> None:
     error = client.verdicts()[waiting]
     assert (error.code, error.may_have_run) == ("deadline", False)
     assert "busy" in error.message
+
+
+def test_a_deadline_passes_while_the_call_is_held() -> None:
+    bench, node, client = one_node(grace_s=5.0)
+    client.submit(timeout_s=3)
+    node.only_started()
+    bench.restart()
+    client.connect()
+    bench.pass_time(3.5)
+    error = client.only_verdict()
+    assert (error.code, error.may_have_run) == ("deadline", True)
+    node.connect()
+    assert len(node.stopped()) == 1
 
 
 @pytest.mark.parametrize("timeout_s", [float("inf"), float("nan"), 1e308, -1.0, -1e308])

@@ -1,8 +1,13 @@
 """Where calls go, what they wait for, and what they are told when they can't go anywhere."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from easyremote.core import strategies
 from easyremote.core.records import MAX_PREFETCH, Node, Session
+from easyremote.core.strategies import Offer
+from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, ClientPeer, NodePeer, new_id, spec
 
@@ -235,6 +240,15 @@ def test_new_slots_are_used_at_once() -> None:
     assert len(node.started()) == 2
 
 
+def test_offers_that_name_no_slots_leave_them_as_they_are() -> None:
+    bench = Bench()
+    node = bench.node("n", slots=2)
+    node.send(pb.Frame(offers=pb.Offers(revision=9, offers=[spec("f")])))
+    client = bench.client()
+    client.submit(), client.submit()
+    assert len(node.started()) == 2
+
+
 def test_a_client_that_submits_more_than_the_bound_is_refused_at_once_and_nothing_is_kept() -> None:
     """Regression: each refused call was kept until it was acknowledged, which a hostile client never does."""
     bench = Bench(max_queued_calls=3)
@@ -282,6 +296,23 @@ def test_cost_aware_goes_to_the_cheap_node_once_it_knows_both() -> None:
     served = [run_one(client, nodes, strategy="cost_aware").name for _ in range(6)]
     assert set(served[:2]) == {"dear", "cheap"}
     assert set(served[2:]) == {"cheap"}
+
+
+def test_a_strategy_of_ones_own_is_known_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LastInAlphabet:
+        def choose(self, function: str, offers: Sequence[Offer]) -> Offer:
+            return max(offers, key=lambda offer: offer.node_id)
+
+    monkeypatch.setattr(strategies, "_FACTORIES", dict(strategies._FACTORIES))
+    strategies.register_strategy("mine", LastInAlphabet)
+    bench = Bench()
+    nodes = [bench.node("a"), bench.node("z"), bench.node("m")]
+    assert run_one(bench.client(), nodes, strategy="mine").name == "z"
+
+
+def test_a_gateway_that_is_told_an_unknown_strategy_says_so() -> None:
+    with pytest.raises(UsageError, match=r"unknown strategy 'best'; known are round_robin"):
+        strategies.make_strategy("best")
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:

@@ -180,6 +180,15 @@ def test_a_receiver_that_is_gone_waits_for_nothing() -> None:
     assert open_transfers(bench) == 0
 
 
+def test_transfers_of_a_call_that_is_over_are_forgotten() -> None:
+    bench, node, client, attempt = running()
+    ask(node, fetch := transfer(attempt.call_id))
+    node.result(attempt)
+    client.taken(client.events()[0])
+    assert open_transfers(bench) == 0
+    assert bench.broker.chunk(client.core.session_id, chunk(fetch)) is None
+
+
 def test_a_transfer_stream_may_be_attached_to_a_session_that_is_known() -> None:
     bench, _, client, _ = running()
     assert bench.broker.knows(client.core.session_id)

@@ -266,6 +266,18 @@ def test_a_newer_attempt_does_not_undo_an_end_that_the_client_has() -> None:
     assert bench.broker.leftovers() == []
 
 
+def test_a_newer_attempt_goes_on_though_an_older_one_has_ended_as_long_as_nobody_has_its_end() -> None:
+    bench = Bench()
+    old, new, client = two_attempts(bench)
+    old.result(next(iter(old.core._attempts.values())), b"old")
+    bench.restart()
+    old.connect()
+    new.connect()
+    client.connect()
+    new.result(next(iter(new.core._attempts.values())), b"new")
+    assert [event.result.data for event in client.events()] == [b"new"]
+
+
 def test_claims_that_make_no_sense_are_answered_with_forget() -> None:
     bench = Bench()
     hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_NODE, session_id=new_id())
