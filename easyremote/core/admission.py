@@ -56,12 +56,18 @@ def _refuse_node(hello: pb.Hello, nodes: Mapping[str, Node]) -> pb.Refused | Non
 
 def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
     """What is wrong with a submission in itself, or None."""
-    if len(submit.call_id) != 16 or bool(submit.function) == submit.HasField("code"):
+    is_code = submit.HasField("code")
+    if len(submit.call_id) != 16 or bool(submit.function) == is_code:
         return pb.ErrorInfo(
             code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
         )
-    if max(submit.seen_attempt, submit.attempt_floor) > MAX_ATTEMPT:
+    if submit.seen_attempt > MAX_ATTEMPT or submit.attempt_floor > MAX_ATTEMPT:
         return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
+    python = submit.code.python if is_code else ""
+    for what, name in (("function", submit.function), ("node", submit.options.node_id), ("Python version", python)):
+        if len(name) > MAX_NAME:
+            text = f"the name of a {what} has at most {MAX_NAME} characters, not {len(name)}"
+            return pb.ErrorInfo(code="usage", message=text)
     strategy = submit.options.strategy
     if strategy and strategy not in known_strategies():
         known = ", ".join(known_strategies())

@@ -86,7 +86,7 @@ class Broker:
         if hello.role == pb.ROLE_NODE:
             self._node_connected(session, hello.node)
         else:
-            session.resubmitted = set()
+            session.is_syncing = True
         self._relay.ask_again(session)
         return self._take()
 
@@ -278,8 +278,6 @@ class Broker:
         if session.node is not None:
             self.unknown_frames += 1  # a node makes no calls
             return
-        if session.resubmitted is not None:
-            session.resubmitted.add(submit.call_id)
         problem = refuse_submit(submit)
         known = self._calls.get(submit.call_id)
         if known is not None and known.client is None and submit.seen_attempt > known.attempt:
@@ -298,10 +296,12 @@ class Broker:
         call = self._new_call(submit, session, CallState.QUEUED)
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
-        call.attempt = call.runs = submit.seen_attempt
-        _note_seen(call, submit)
+        call.seen_on = session.conn
         if submit.again or submit.nodes_may_return:
             call.hold_until = self._now + self.settings.grace_s
+        if submit.seen_attempt:
+            call.attempt = call.runs = submit.seen_attempt
+            _note_seen(call, submit)
         if submit.again and (call.was_allowed or self._retries(call)):
             call.state = CallState.HELD
         else:
@@ -333,6 +333,7 @@ class Broker:
             self._take_back(call, submit, session)
         elif call.client is not session:
             return  # ids are random: a foreign one is not this session's business
+        call.seen_on = session.conn
         _note_seen(call, submit)
         if call.is_abandoned:
             self._run_abandoned_again(call)
@@ -449,10 +450,9 @@ class Broker:
 
     def _on_synced(self, session: Session, frame: pb.Frame) -> None:
         """A client that came back has repeated all calls that it still wants."""
-        wanted = session.resubmitted
-        session.resubmitted = None
-        if wanted is not None:
-            for call in [call for call in session.calls.values() if call.call_id not in wanted]:
+        if session.is_syncing:
+            session.is_syncing = False
+            for call in [call for call in session.calls.values() if call.seen_on != session.conn]:
                 self._abandon(call, "its client doesn't want it any more")
 
     def _on_ack(self, session: Session, frame: pb.Frame) -> None:

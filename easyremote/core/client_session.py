@@ -23,8 +23,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 MAX_OPEN = 4000
 """Below the gateway's own bound for one client, so that a client never runs into it by itself."""
 
-ATTEMPTS_PER_GATEWAY = 1000
-"""Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike."""
+ATTEMPTS_PER_GATEWAY = 2000
+"""Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike. Above the
+gateway's `MAX_RETRIES`."""
 
 ACK_EVENTS = 64
 ACK_BYTES = 1024 * 1024

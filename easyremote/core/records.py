@@ -22,7 +22,7 @@ MAX_NAME = 200
 
 MAX_SLOTS = 4096
 
-MAX_RETRIES = 999
+MAX_RETRIES = 1000
 """More are taken for so many."""
 
 MAX_ATTEMPT = 100_000_000
@@ -70,7 +70,7 @@ class Session:
     away_since: float | None = None
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
-    resubmitted: set[bytes] | None = None  # while a client that came back repeats its calls
+    is_syncing: bool = False  # a client that connected repeats the calls that it still wants
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +145,7 @@ class Call:
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
     sent_item: bool = False
+    seen_on: int | None = None  # the connection on which its client spoke of it last
     is_abandoned: bool = False  # its client doesn't want it any more
     verdict: pb.Frame | None = None
     deadline: float | None = None

@@ -416,12 +416,17 @@ def test_functions_asked_for_that_nobody_offers_leave_no_trace() -> None:
     assert len(bench.broker._placing._candidates) <= 1024
 
 
-def test_a_very_long_name_is_cut_in_what_people_read() -> None:
+@pytest.mark.parametrize(
+    "options", [{"function": "x" * 201}, {"node_id": "x" * 201}, {"code": pb.Code(python="3" * 201)}]
+)
+def test_a_name_that_is_too_long_is_refused_and_not_repeated(options: dict[str, object]) -> None:
     bench = Bench()
     bench.node("n")
     client = bench.client()
-    client.submit("x" * 100_000)
-    assert len(client.only_verdict().message) < 1000
+    client.submit(**options)  # type: ignore[arg-type]
+    error = client.only_verdict()
+    assert (error.code, len(error.message) < 200) == ("usage", True)
+    assert "at most 200 characters, not 201" in error.message
 
 
 def test_the_credit_of_a_node_is_its_slots_until_a_duration_is_known() -> None:

@@ -205,6 +205,15 @@ def test_what_follows_a_goodbye_is_dropped() -> None:
     assert bench.broker.leftovers() == []
 
 
+def test_a_client_may_say_only_once_a_connection_that_it_has_repeated_its_calls() -> None:
+    bench = Bench()
+    node, client = bench.node("n"), bench.client()
+    client.submit()
+    client.send(pb.Frame(synced=pb.Synced()))
+    bench.settle()
+    assert node.stopped() == []
+
+
 def test_frames_that_nobody_knows_are_counted_and_ignored() -> None:
     bench = Bench()
     client = bench.client()
