@@ -124,6 +124,8 @@ class Connection:
 
     def close(self) -> None:
         """Cancel what is open, say goodbye, and close. Calling it again does nothing."""
+        if shared_loop.is_parents:
+            return
         with self._close_lock:
             if self.is_closed:
                 return

@@ -33,7 +33,7 @@ class Endpoint:
     address: str
     token: str
     source: str
-    is_discovered: bool = False  # the token is a local gateway's own, found on this machine
+    is_discovered: bool = False  # no token was given: it is the local gateway's own, found on this machine
 
     def metadata(self, **extra: str) -> tuple[tuple[str, str], ...]:
         return (
@@ -153,15 +153,15 @@ def normalize(address: str) -> str:
 
 def _with_token(address: str, token: str | None, source: str) -> Endpoint:
     token = token or os.environ.get(TOKEN_VARIABLE)
-    is_discovered = False
+    is_discovered = not token  # or will be: the gateway may not have started yet
     if not token:
         known = [*_in_this_process.values(), *_connection_files()] if _host_of(address) in _LOOPBACK else []
         token = next((record.token for record in known if _same(record.address, address)), None)
-        is_discovered = token is not None
     if not token:
         configured = _config_file()
         if configured.get("address") and normalize(configured["address"]) == address:
             token = configured.get("token")
+            is_discovered = is_discovered and not token
     return Endpoint(address, token or "", source, is_discovered)
 
 

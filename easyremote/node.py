@@ -178,6 +178,8 @@ class ComputeNode:
 
     def stop(self) -> None:
         """Stop what runs, tell the gateway, disconnect. Stopping again does nothing."""
+        if shared_loop.is_parents:
+            return
         with self._lock:
             engine, self._engine = self._engine, None
             if engine is None:

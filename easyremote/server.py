@@ -113,6 +113,8 @@ class Server:
 
     def stop(self) -> None:
         """Say goodbye to all peers and close. Stopping again does nothing."""
+        if shared_loop.is_parents:
+            return
         with self._lock:
             listener, self._listener = self._listener, None
             if listener is None:

@@ -23,13 +23,20 @@ class Capture:
     """Owns the read ends of both pipes."""
 
     def __init__(self, stdout_fd: int, stderr_fd: int) -> None:
-        self._fds = (stdout_fd, stderr_fd)
+        self._fds: tuple[int, ...] = (stdout_fd, stderr_fd)
         self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in self._fds]
         self._lock = threading.RLock()
         self.buffer: OutputBuffer | None = None  # of the running call
         for fd in self._fds:
             os.set_blocking(fd, False)
         threading.Thread(target=self._pump, name="easyremote-output", daemon=True).start()
+
+    def leave(self) -> None:
+        """In a process that was forked from the worker: the pipes are its parent's to read, and the lock may be held by a thread
+        that isn't here."""
+        self._lock = threading.RLock()
+        self._fds = ()
+        self.buffer = None
 
     def write(self, is_stderr: bool, text: str) -> None:
         with self._lock:

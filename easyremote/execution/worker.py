@@ -67,6 +67,7 @@ class Worker:
     def _forked(self) -> None:
         """A child that the function forked: it isn't the worker; what it prints goes through the pipes."""
         self.link.close()
+        self.capture.leave()
         sys.stdout = sys.__stdout__ = open(1, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115 - for the life of the process
         sys.stderr = sys.__stderr__ = open(2, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
 

@@ -46,6 +46,11 @@ class LoopThread:
         """Whether the calling thread is the loop's."""
         return threading.current_thread() is self._thread
 
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process was forked from the one that the loop runs in. What is open there isn't this one's to close."""
+        return self._pid != os.getpid()
+
     def hold(self) -> None:
         """Keep the thread alive until `release`."""
         with self._lock:

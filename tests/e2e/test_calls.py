@@ -517,24 +517,6 @@ def test_a_closed_client_says_so_and_cancels_what_was_open(server: Server, node:
         client.call(lambda: 1)
 
 
-def test_a_forked_child_is_told_that_the_connection_is_not_its_own(node: ComputeNode, client: Client) -> None:
-    node.register(lambda: 1, name="one")
-    assert client.call("one") == 1
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            client.call("one")
-        except UsageError as error:
-            os.write(write, str(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        assert "forked" in pipe.read()
-    os.waitpid(child, 0)
-
-
 def test_many_threads_and_loops_share_one_client(node: ComputeNode, client: Client) -> None:
     node.register(lambda x: x + 1, name="inc")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
