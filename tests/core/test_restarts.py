@@ -319,6 +319,32 @@ def test_a_client_that_returns_after_it_was_given_up_has_lost_a_call_without_ret
     assert client.only_verdict().code == "lost"
 
 
+def test_a_client_that_lost_the_payload_of_an_end_while_its_call_is_held_has_it_run_again() -> None:
+    bench = Bench(grace_s=5.0)
+    node, client, call_id = running(bench)
+    node.result(node.only_started())
+    bench.restart()
+    client.connect()
+    client.core.again(call_id, bench.now, attempt=1, seq=1)
+    other = bench.node("other")
+    bench.pass_time(6)
+    assert other.only_started().call_id == call_id
+
+
+def test_each_time_a_client_returns_only_what_it_lacks_is_sent() -> None:
+    bench = Bench()
+    node, client, _ = running(bench)
+    attempt = node.only_started()
+    for already in (1, 2):
+        node.item(attempt)
+        client.cut()
+        node.item(attempt)  # lost
+        client.connect()
+        (resume,) = node.got("resume")
+        assert (resume.attempt, resume.after_seq) == (1, 2 * already - 1)
+    assert [event.seq for event in client.events()] == [1, 2, 3, 4]
+
+
 def test_a_standstill_gives_the_nodes_of_a_restarted_gateway_their_time() -> None:
     bench = Bench(grace_s=5.0)
     node, client, _ = running(bench)
