@@ -285,3 +285,28 @@ def test_a_worker_inside_c_code_does_not_outlive_its_node(
     wait_until(lambda: not is_alive(worker))
     with pytest.raises(CallLost):
         call.result()
+
+
+def test_a_local_gateway_that_comes_back_with_another_token_is_found_again() -> None:
+    port = free_port()
+    code = f"from easyremote import Server\nserver = Server(port={port}).start_background()\nprint('up', flush=True)\nserver.wait()"
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        return process
+
+    first = start()
+    with ComputeNode(f"localhost:{port}", "n") as node, Client(f"localhost:{port}") as client:
+        node.register(lambda: 1, name="one")
+        assert client.call("one") == 1
+        first.kill()
+        first.communicate()
+        second = start()
+        try:
+            wait_until(lambda: client.is_connected and node.is_connected)
+            assert client.call("one") == 1
+        finally:
+            second.terminate()
+            second.communicate()
