@@ -720,6 +720,11 @@ class Broker:
         actions, self._actions = self._actions, []
         return actions
 
+    def offers_of(self, node_id: str) -> list[str]:
+        """Functions that calls find on this node."""
+        node = self._placing.nodes.get(node_id)
+        return sorted(node.offers) if node is not None else []
+
     def leftovers(self) -> list[str]:
         """What a gateway that nobody uses should not hold, in words."""
         left = [f"the gateway has '{call.title}', {call.state.value}" for call in self._calls.values()]

@@ -7,6 +7,7 @@
 - a stream's items come once, in order, without gaps;
 - a call with `retries=0` begins at most once;
 - a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
+- what a node registers is confirmed only when calls find it, and in the end it is;
 - in the end nothing is left: no call at the gateway, no attempt at a node, no open call at a client;
 - where the plan's faults are `gentle` (shorter than the grace time), every call that its user let run ends with its value and
   was begun once.
@@ -101,7 +102,7 @@ class Plan:
     waiting: float = 0.1  # with a queue timeout
     large: float = 0.15  # arguments or values that are fetched
     duplicates: float = 0.0
-    every_node_offers_all: bool = False
+    check_every: int = 1  # how often the gateway's invariants are checked, in steps of it; more for large worlds
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
 
@@ -126,7 +127,7 @@ class World:
         self.log: deque[str] = deque(maxlen=400)
         self.schedule = Schedule()
         self.schedule.now = 100.0
-        self.gateway = SimGateway(self, plan.settings)
+        self.gateway = SimGateway(self, plan.settings, plan.check_every)
         self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
         self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
         self.calls: dict[bytes, Asked] = {}
@@ -169,9 +170,15 @@ class World:
         left += self.gateway.broker.leftovers()
         left += [f"{node.name} holds {node.core.held_count} attempts" for node in self.nodes if node.core.held_count]
         left += [f"{node.name} runs {len(node.runs)}" for node in self.nodes if node.runs]
+        left += [f"not all know what {node.name} offers" for node in self.nodes if not self._is_known(node)]
         left += [text for peer in (*self.nodes, *self.clients) for text in peer.transfers.leftovers()]
         left += [f"{c.name} has {c.core.open_count} calls open" for c in self.clients if c.core.open_count]
         return left
+
+    def _is_known(self, node: SimNode) -> bool:
+        """Whether its last registration was confirmed, and calls find it."""
+        offers = self.gateway.broker.offers_of(node.name)
+        return node.confirmed_revision == node.revision and offers == sorted(node.functions)
 
     def _check_ends(self) -> None:
         for asked in self.calls.values():
@@ -206,6 +213,15 @@ class World:
 
     def _fault_kinds(self) -> Sequence[str]:
         return [fault.kind for fault in self.plan.schedule] or self.plan.faults
+
+    def offers_confirmed(self, node: SimNode) -> None:
+        """Until something else goes wrong, calls find what was confirmed."""
+        is_there = self.gateway.is_alive and node.wire is not None and not node.wire.is_dead
+        if is_there and node.confirmed_revision == node.revision:
+            offers = self.gateway.broker.offers_of(node.name)
+            self._expect(
+                offers == sorted(node.functions), f"{node.name} was told that {node.functions} are found: {offers}"
+            )
 
     def item_came(self, asked: Asked, event: pb.Event) -> None:
         expected = asked.script.item(len(asked.items))
@@ -378,7 +394,7 @@ class World:
 
     def _restart_gateway(self) -> None:
         self.note("the gateway is back")
-        self.gateway = SimGateway(self, self.plan.settings)
+        self.gateway = SimGateway(self, self.plan.settings, self.plan.check_every)
 
     def _change_offers(self, fault: Fault) -> None:
         node = self.nodes[fault.target % len(self.nodes)]
@@ -390,7 +406,7 @@ class World:
 
     def _new_node(self, name: str) -> SimNode:
         offered = FUNCTIONS
-        if not self.plan.every_node_offers_all and not self.plan.gentle:
+        if not self.plan.gentle:
             offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
         return SimNode(self, name, self.plan.slots, offered)
 

@@ -29,7 +29,7 @@ class Surroundings(Protocol):
 class SimGateway(Process):
     """One process of the gateway: a broker and the wires to its peers. A restart makes a new one."""
 
-    def __init__(self, world: Surroundings, settings: GatewaySettings) -> None:
+    def __init__(self, world: Surroundings, settings: GatewaySettings, check_every: int) -> None:
         super().__init__(world, world.rng.uniform(0, 1e5))
         self._world = world
         self.broker = Broker(world.rng.randbytes(16), settings, "sim", self.now)
@@ -40,6 +40,8 @@ class SimGateway(Process):
         self._chunk_wires: dict[bytes, Wire] = {}
         self._session_of: dict[Wire, bytes] = {}
         self._next_conn = 0
+        self._check_every = check_every
+        self._steps = 0
         self.every(TICK_S, self._tick)
 
     def crash(self) -> None:
@@ -113,7 +115,9 @@ class SimGateway(Process):
                 self._close(action.conn)
             elif isinstance(action, SendChunk):
                 self._put_chunk(action.session_id, action.chunk)
-        self.broker.check()
+        self._steps += 1
+        if self._steps % self._check_every == 0:
+            self.broker.check()
 
     def _put(self, conn: int, frame: pb.Frame) -> None:
         """As the listener does: the frame object waits, and becomes bytes only when the writer comes to it."""

@@ -19,6 +19,7 @@ TICK_S = 0.02
 
 class NodeWorld(Surroundings, Protocol):
     def run_began(self, node: SimNode, attempt: core.Attempt) -> None: ...
+    def offers_confirmed(self, node: SimNode) -> None: ...
 
 
 class SimNode(Peer):
@@ -73,6 +74,7 @@ class SimNode(Peer):
             self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.OffersConfirmed):
             self.confirmed_revision = effect.revision
+            self._node_world.offers_confirmed(self)
         elif isinstance(effect, core.Joined):
             self.world.note(f"{self.name} joined, resumed={effect.welcome.resumed}")
         elif isinstance(effect, core.Rejected):
