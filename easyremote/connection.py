@@ -294,7 +294,7 @@ def _close_all() -> None:
         connection.close()
 
 
-lifetime.close_first(_close_all)
+lifetime.opened(open_connections, _close_all, lifetime.CLIENTS)
 
 
 def _payload_of(event: pb.Event) -> pb.Payload | None:

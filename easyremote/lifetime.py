@@ -17,9 +17,8 @@ from typing import Any
 
 _made_client = False
 _serving: dict[int, Callable[[], bool]] = {}  # id of a node -> whether its gateway is elsewhere
-_closers: dict[int, Callable[[], None]] = {}
+_closers: dict[int, tuple[int, Callable[[], None]]] = {}
 _stop = threading.Event()
-_first: list[Callable[[], None]] = []
 _installed = False
 _pid = os.getpid()
 
@@ -30,10 +29,14 @@ def client_made() -> None:
     _made_client = True
 
 
-def opened(owner: Any, close: Callable[[], None]) -> None:
-    """`close` is called at exit, the newest first, unless `closed(owner)` comes before."""
+USERS, CLIENTS, SERVICES = range(3)
+"""The order in which things are closed at exit: what makes calls even then, clients, the nodes and gateways that they use."""
+
+
+def opened(owner: Any, close: Callable[[], None], order: int = SERVICES) -> None:
+    """`close` is called at exit, among equals the newest first, unless `closed(owner)` comes before."""
     _install()
-    _closers[id(owner)] = close
+    _closers[id(owner)] = order, close
 
 
 def closed(owner: Any) -> None:
@@ -80,12 +83,6 @@ def _install() -> None:
     atexit.register(_at_exit)
 
 
-def close_first(close: Callable[[], None]) -> None:
-    """`close` is called at exit before the others: clients go before the nodes and gateways that they use."""
-    _first.append(close)
-    _install()
-
-
 def _at_last_line() -> None:
     """The main thread has run its last line; other threads may still be at work."""
     if os.getpid() == _pid and _lives_on():
@@ -96,7 +93,7 @@ def _at_exit() -> None:
     """All threads that the process waits for have ended, and thread pools have done their work."""
     if os.getpid() != _pid:
         return  # the child of a fork: what is open belongs to its parent
-    for close in [*_first, *reversed(list(_closers.values()))]:
+    for _, close in sorted(list(_closers.values())[::-1], key=lambda item: item[0]):
         with contextlib.suppress(Exception):
             close()
 

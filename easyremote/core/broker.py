@@ -297,12 +297,13 @@ class Broker:
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
         call.seen_on = session.conn
-        if submit.again or submit.nodes_may_return:
-            call.hold_until = self._now + self.settings.grace_s
         if submit.seen_attempt:
             call.attempt = call.runs = submit.seen_attempt
             _note_seen(call, submit)
-        if submit.again and (call.was_allowed or self._retries(call)):
+        may_be_at_a_node = (submit.again and self._retries(call) > 0) or call.was_allowed
+        if may_be_at_a_node or submit.again or submit.nodes_may_return:
+            call.hold_until = self._now + self.settings.grace_s
+        if may_be_at_a_node:
             call.state = CallState.HELD
         else:
             call.attempt = max(call.attempt, submit.attempt_floor)

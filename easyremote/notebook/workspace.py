@@ -104,7 +104,9 @@ class Workspace:
 
     def _use(self, client: Client) -> None:
         self.client = client.with_presenter(NotebookPresenter)
-        lifetime.opened(self, self._kernel_ends)  # a kernel that is shut down leaves no namespace on nodes that live on
+        lifetime.opened(
+            self, self._kernel_ends, lifetime.USERS
+        )  # a kernel that is shut down leaves no namespace on nodes that live on
 
 
 def _busyness(node: NodeInfo) -> tuple[float, str]:

@@ -161,7 +161,9 @@ def test_a_timeout_stops_the_cell(shared_kernel: Kernel) -> None:
 
 
 def test_progress_moves_one_bar(shared_kernel: Kernel) -> None:
-    cell = shared_kernel.ok("%%remote\nfrom easyremote import track\nfor x in track(range(5), 'epochs'): pass")
+    cell = shared_kernel.ok(
+        "%%remote\nimport time\nfrom easyremote import track\nfor x in track(range(5), 'epochs'): time.sleep(0.2)"
+    )
     kinds = [m["msg_type"] for m in cell.messages]
     assert kinds[0] == "display_data" and set(kinds[1:]) == {"update_display_data"}
     assert "5 of 5" in cell.displays[-1]["text/html"]
