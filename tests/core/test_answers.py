@@ -26,6 +26,15 @@ def test_nodes_are_listed_with_what_is_known_of_them() -> None:
     assert round(answer.gateway.uptime_s) == 3
 
 
+def test_how_long_a_node_is_connected_is_counted_from_its_hello() -> None:
+    bench = Bench()
+    client = bench.client()
+    bench.now += 1.5
+    bench.node("n")
+    (record,) = client.ask(NODES).nodes
+    assert record.connected_s == 0
+
+
 def test_ended_calls_are_counted_once() -> None:
     bench = Bench()
     node, client = bench.node("n"), bench.client()

@@ -337,6 +337,16 @@ def test_asking_again_for_a_lost_payload_repeats_from_there() -> None:
     assert desk.submits() == []
 
 
+def test_asking_again_tells_the_time_that_is_left_then() -> None:
+    desk = Desk()
+    call_id = desk.submit(timeout_s=10)
+    desk.event(call_id, 1, body="result")
+    desk.sent()
+    desk.now += 4
+    desk.core.again(call_id, desk.now, attempt=1, seq=1)
+    assert desk.submits()[0].options.timeout_s == 6
+
+
 def test_the_announcement_of_an_only_run_is_acknowledged_at_once() -> None:
     desk = Desk()
     call_id = desk.submit(retries_set=True)

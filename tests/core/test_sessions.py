@@ -151,6 +151,32 @@ def test_a_silent_peer_is_closed_then_given_up() -> None:
     assert bench.broker.leftovers() == []
 
 
+def test_absence_and_silence_are_counted_from_when_they_began_not_from_the_tick_before() -> None:
+    bench = Bench(silence_s=6.0, grace_s=5.0)
+    client, mute = bench.client(), bench.client()
+    bench.now += 1.9
+    client.cut()
+    mute.is_mute = True
+    mute.connect(settle=False)
+    bench.pass_time(4.5)
+    assert bench.broker.knows(client.core.session_id)
+    assert mute.inbox[-1] is not None
+    bench.pass_time(2.0)
+    assert not bench.broker.knows(client.core.session_id)
+    assert mute.inbox[-1] is None
+
+
+def test_a_peer_that_returns_has_its_full_time_again() -> None:
+    bench = Bench(silence_s=6.0, grace_s=5.0)
+    client = bench.client()
+    client.cut()
+    bench.pass_time(4.5)
+    client.is_mute = True
+    client.connect(settle=False)
+    bench.pass_time(5.5)
+    assert client.inbox[-1] is not None
+
+
 def test_a_peer_to_which_nothing_is_sent_hears_a_heartbeat() -> None:
     bench = Bench(heartbeat_s=2.0)
     client = bench.client()
