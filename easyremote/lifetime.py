@@ -93,7 +93,8 @@ def _at_exit() -> None:
     """All threads that the process waits for have ended, and thread pools have done their work."""
     if os.getpid() != _pid:
         return  # the child of a fork: what is open belongs to its parent
-    for _, close in sorted(list(_closers.values())[::-1], key=lambda item: item[0]):
+    in_order = sorted(enumerate(_closers.values()), key=lambda numbered: (numbered[1][0], -numbered[0]))
+    for _, (_, close) in in_order:
         with contextlib.suppress(Exception):
             close()
 

@@ -7,6 +7,7 @@
 - a stream's items come once, in order, without gaps;
 - a call with `retries=0` begins at most once;
 - a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
+- where slots are free, no call waits longer than `begins_within_s`;
 - what a node registers is confirmed only when calls find it, and in the end it is;
 - in the end nothing is left: no call at the gateway, no attempt at a node, no open call at a client;
 - where the plan's faults are `gentle` (shorter than the grace time), every call that its user let run ends with its value and
@@ -102,6 +103,7 @@ class Plan:
     waiting: float = 0.1  # with a queue timeout
     large: float = 0.15  # arguments or values that are fetched
     duplicates: float = 0.0
+    begins_within_s: float = float("inf")  # where slots are free, no call may wait longer
     check_every: int = 1  # how often the gateway's invariants are checked, in steps of it; more for large worlds
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
@@ -200,6 +202,8 @@ class World:
         self.note(f"{node.name} begins {asked.name} attempt {attempt.number}")
         asked.executions.append(Execution(node.name, attempt.number, self.schedule.now))
         self._expect(node.running_count <= node.slots, f"{node.name} runs {node.running_count} of {node.slots}")
+        waited_s = self.schedule.now - asked.asked_at
+        self._expect(waited_s < self.plan.begins_within_s, f"{asked.name} began only after {waited_s:.1f} s")
         once = asked.is_once_only or self.plan.gentle
         self._expect(len(asked.executions) == 1 or not once, f"{asked.name} is begun again: {asked.executions}")
         if asked.deadline is not None:

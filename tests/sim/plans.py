@@ -14,6 +14,24 @@ PLANS = {
     # Nothing goes wrong, or only for a moment: every call ends with its value, and was begun once.
     "no fault": Plan(gentle=True),
     "short cuts": Plan(gentle=True, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT),
+    "short cuts, free slots": Plan(
+        gentle=True,
+        slots=24,
+        once_only=0.5,
+        faults=("cut_client", "cut_node"),
+        fault_count=8,
+        fault_lasts_s=SHORT,
+        begins_within_s=4.5,  # a cut, and the backoff of who was cut off
+    ),
+    "gateway restart, free slots": Plan(
+        gentle=True,
+        slots=24,
+        once_only=1.0,
+        faults=("crash_gateway",),
+        fault_count=1,
+        fault_lasts_s=(0.0, 0.5),
+        begins_within_s=4.0,  # a call with retries isn't sure to be at no node before the grace time is over
+    ),
     "stalls": Plan(gentle=True, faults=("stall_client", "stall_node"), fault_count=5, fault_lasts_s=(0.0, 3.0)),
     "broken transfer streams": Plan(gentle=True, large=0.8, faults=("detach_client", "detach_node"), fault_count=12),
     "short gateway restart": Plan(
