@@ -172,6 +172,9 @@ def test_an_event_that_comes_again_after_it_was_taken_is_acknowledged_again_at_o
     desk.event(call_id, 1)
     (ack,) = [frame.ack for frame in desk.sent() if frame.HasField("ack")]
     assert ack.calls[0].seq == 1
+    desk.take(call_id, 2, ACK_BYTES)
+    desk.event(call_id, 3)
+    assert desk.sent() == [], "what isn't repeated waits for others"
 
 
 def test_after_a_reconnect_every_sent_call_is_repeated_with_what_is_known_of_it() -> None:

@@ -361,7 +361,7 @@ def test_a_stream_that_has_delivered_items_is_not_run_again() -> None:
 
 def test_a_call_that_never_reached_its_node_costs_no_retry() -> None:
     """Regression: each connection that broke under a dispatch counted as a run."""
-    _, node, client = one_node(grace_s=1.0)
+    bench, node, client = one_node(grace_s=1.0)
     node.is_mute = True
     client.submit(retries=1)
     for _ in range(3):
@@ -371,6 +371,10 @@ def test_a_call_that_never_reached_its_node_costs_no_retry() -> None:
     node.cut()
     node.connect()
     assert node.only_started().number == 1
+    other = bench.node("other")
+    node.cut()
+    bench.pass_time(2)
+    assert other.only_started().number == 2
 
 
 def test_an_attempt_that_was_lost_on_the_way_is_sent_again_though_the_node_holds_an_older_one() -> None:

@@ -240,6 +240,17 @@ def test_new_slots_are_used_at_once() -> None:
     assert len(node.started()) == 2
 
 
+def test_a_node_that_returns_with_other_slots_has_those() -> None:
+    bench = Bench()
+    node = bench.node("n", slots=1)
+    client = bench.client()
+    node.cut()
+    node.core._state.slots = 2
+    node.connect()
+    client.submit(), client.submit()
+    assert len(node.started()) == 2
+
+
 def test_offers_that_name_no_slots_leave_them_as_they_are() -> None:
     bench = Bench()
     node = bench.node("n", slots=2)

@@ -73,6 +73,23 @@ def test_a_stream_that_has_delivered_items_is_not_begun_again_after_a_restart() 
     assert client.only_verdict().code == "lost"
 
 
+def test_a_stream_whose_node_says_that_it_has_sent_items_is_not_begun_again() -> None:
+    bench = Bench(grace_s=2.0)
+    node, client, _ = running(bench)
+    other = bench.node("other")
+    attempt = node.only_started()
+    client.cut()
+    node.item(attempt)  # not seen by its client
+    bench.restart()
+    client.connect()
+    node.is_mute = True
+    node.connect(settle=False)
+    other.connect()
+    bench.perform(bench.broker.disconnected(node.conn, bench.now))
+    bench.pass_time(3)
+    assert (other.started(), client.only_verdict().code) == ([], "lost")
+
+
 def test_a_call_without_retries_that_may_have_begun_is_not_begun_again() -> None:
     """Regression: it ran a second time."""
     bench = Bench(grace_s=5.0)

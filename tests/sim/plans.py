@@ -21,7 +21,7 @@ PLANS = {
         faults=("cut_client", "cut_node"),
         fault_count=1,
         fault_lasts_s=SHORT,
-        begins_within_s=4.0,  # the cut, and the backoff of who was cut off
+        begins_within_s=4.8,  # the cut, and the backoff of who was cut off
     ),
     "gateway restart, free slots": Plan(
         gentle=True,
