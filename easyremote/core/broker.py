@@ -384,7 +384,6 @@ class Broker:
             call.queue_deadline = self._now + call.submit.options.queue_timeout_s
         self._queues.push_front(call)
         self._drain_queue(call.key)
-        self._check_place(call)
 
     def _check_place(self, call: Call) -> None:
         """End a waiting call that no node here could ever take, unless it is to wait for one."""

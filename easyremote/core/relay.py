@@ -46,7 +46,6 @@ class Relay:
         elif transfer.requester is not session:
             return
         transfer.fetch = fetch
-        transfer.offset = max(transfer.offset, fetch.offset)
         owner = self._owner(transfer)
         if fetch.done:
             del self._transfers[fetch.transfer_id]

@@ -112,8 +112,9 @@ def test_a_newer_attempt_begins_anew_and_an_older_one_is_ignored() -> None:
     desk.event(call_id, 1, body="output")
     desk.event(call_id, 1, attempt=3, body="output")
     desk.event(call_id, 2, attempt=1, body="output")
+    assert desk.delivered() == [1, 1]
     desk.event(call_id, 2, attempt=3, body="output")
-    assert desk.delivered() == [1, 1, 2]
+    assert desk.delivered() == [2]
 
 
 def test_taken_events_are_acknowledged_in_bundles() -> None:
@@ -127,6 +128,8 @@ def test_taken_events_are_acknowledged_in_bundles() -> None:
     assert desk.core.has_acks
     assert desk.acks() == [(1, ACK_EVENTS, False)]
     assert desk.acks() == []
+    desk.take(call_id, ACK_EVENTS + 1)
+    assert not desk.core.has_acks
 
 
 def test_taken_bytes_are_acknowledged_before_the_producers_window_is_full() -> None:
@@ -137,6 +140,9 @@ def test_taken_bytes_are_acknowledged_before_the_producers_window_is_full() -> N
     assert desk.acks() == []
     desk.take(call_id, 2, ACK_BYTES // 2)
     assert desk.acks() == [(1, 2, False)]
+    desk.event(call_id, 3)
+    desk.take(call_id, 3, ACK_BYTES // 2)
+    assert desk.acks() == []
 
 
 def test_the_end_is_acknowledged_when_everything_is_taken_and_the_call_is_closed() -> None:
@@ -203,6 +209,7 @@ def test_a_call_that_another_gateway_had_says_so_for_good() -> None:
     by_id = {submit.call_id: submit for submit in desk.submits()}
     assert (by_id[old].again, by_id[old].attempt_floor > 0) == (True, True)
     assert (by_id[new].again, by_id[new].attempt_floor) == (False, 0)
+    desk.now += 60
     desk.incarnation += 1  # the same gateway, which has forgotten this client meanwhile
     desk.reconnect()
     assert all(submit.again for submit in desk.submits())
@@ -211,7 +218,10 @@ def test_a_call_that_another_gateway_had_says_so_for_good() -> None:
 def test_calls_say_for_a_while_that_the_gateway_is_new() -> None:
     desk = Desk()
     desk.submit()
-    assert not desk.submits()[0].nodes_may_return
+    desk.reconnect()
+    desk.submit()
+    assert not any(submit.nodes_may_return for submit in desk.submits())
+    desk.core.cancel(next(iter(desk.core._open)), "one is enough")
     desk.gateway_id = new_id()
     desk.reconnect()
     desk.submit()
@@ -219,6 +229,15 @@ def test_calls_say_for_a_while_that_the_gateway_is_new() -> None:
     desk.now += 6
     desk.submit()
     assert [submit.nodes_may_return for submit in desk.submits()] == [False]
+
+
+def test_that_an_item_came_is_told_whatever_came_after_it() -> None:
+    desk = Desk()
+    call_id = desk.submit()
+    desk.event(call_id, 1, body="item"), desk.event(call_id, 2, body="output")
+    desk.sent()
+    desk.reconnect()
+    assert desk.submits()[0].seen_item
 
 
 def test_an_end_that_isnt_taken_is_told_when_the_call_is_repeated() -> None:
@@ -268,6 +287,7 @@ def test_at_most_so_many_calls_are_with_the_gateway_and_the_rest_follow_in_order
     calls = [desk.submit() for _ in range(MAX_OPEN + 3)]
     assert [submit.call_id for submit in desk.submits()] == calls[:MAX_OPEN]
     desk.core.cancel(calls[MAX_OPEN], "changed my mind")
+    assert desk.sent() == []
     desk.event(calls[0], 1, body="result")
     desk.take(calls[0], 1)
     assert [submit.call_id for submit in desk.submits()] == [calls[MAX_OPEN + 1]]
@@ -281,7 +301,10 @@ def test_cancelling_tells_the_gateway_what_it_knows_and_nothing_else() -> None:
     (frame,) = desk.sent()
     assert (frame.cancel.call_id, frame.cancel.reason) == (sent, "enough")
     desk.core.cancel(sent, "again")
+    cut_off = desk.submit()
+    desk.sent()
     desk.core.disconnected(desk.now)
+    desk.core.cancel(cut_off, "the gateway learns it from what isn't repeated")
     unsent = desk.submit()
     desk.core.cancel(unsent, "never sent")
     desk.welcome()
@@ -338,6 +361,11 @@ def test_asking_again_for_a_lost_payload_repeats_from_there() -> None:
     desk.core.again(call_id, desk.now, attempt=9, seq=3)
     desk.core.again(new_id(), desk.now)
     assert desk.submits() == []
+    desk.core.again(call_id, desk.now)
+    assert desk.submits()[0].seen_seq == 1, "everything that isn't taken"
+    desk.core.disconnected(desk.now)
+    desk.core.again(call_id, desk.now)
+    assert desk.submits() == []
 
 
 def test_asking_again_tells_the_time_that_is_left_then() -> None:
@@ -367,6 +395,11 @@ def test_acknowledgements_are_not_kept_for_another_connection() -> None:
     call_id = desk.submit()
     desk.event(call_id, 1, body="result")
     desk.take(call_id, 1)
+    other = desk.submit()
+    desk.event(other, 1, body="result")
+    desk.core.disconnected(desk.now)
+    desk.take(other, 1)
+    assert desk.acks() == []
     desk.core.disconnected(desk.now)
     desk.welcome()
     assert desk.acks() == []

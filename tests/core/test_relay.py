@@ -180,6 +180,15 @@ def test_a_receiver_that_is_gone_waits_for_nothing() -> None:
     assert open_transfers(bench) == 0
 
 
+def test_a_receiver_that_is_gone_waits_for_nothing_though_its_call_is_still_being_stopped() -> None:
+    bench, node, client, attempt = running()
+    ask(client, transfer(attempt.call_id))
+    client.core.goodbye()
+    bench.settle()
+    assert node.core.held_count == 1
+    assert open_transfers(bench) == 0
+
+
 def test_transfers_of_a_call_that_is_over_are_forgotten() -> None:
     bench, node, client, attempt = running()
     ask(node, fetch := transfer(attempt.call_id))

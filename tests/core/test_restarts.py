@@ -30,6 +30,40 @@ def test_a_running_call_goes_on_whoever_comes_back_first() -> None:
         assert bench.broker.leftovers() == []
 
 
+def test_a_node_that_returns_is_told_how_far_the_client_has_come() -> None:
+    bench = Bench()
+    node, client, _ = running(bench)
+    attempt = node.only_started()
+    node.item(attempt), node.item(attempt)
+    client.core.taken(attempt.call_id, 1, 1, 0)
+    bench.restart()
+    client.connect()
+    node.connect()
+    (resume,) = node.got("resume")
+    assert (resume.attempt, resume.after_seq, resume.taken_seq) == (1, 2, 1)
+
+
+def test_a_call_that_its_node_brought_back_first_is_as_whole_as_any_other() -> None:
+    """What the gateway learned from the node alone is completed by the client."""
+    bench = Bench(grace_s=2.0)
+    node, client = bench.node("n", "g"), bench.client()
+    client.submit("g", timeout_s=30, label="mine")
+    node.only_started()
+    bench.restart()
+    node.connect()
+    client.connect()
+    bench.node("wrong", "f")
+    busy, other = bench.client(), bench.node("other", "g")
+    busy.submit("g", node_id="other")
+    blocking = other.only_started()
+    node.cut()
+    bench.pass_time(3)
+    other.result(blocking)
+    attempt = other.only_started()
+    assert (attempt.submit.function, attempt.submit.options.label) == ("g", "mine")
+    assert 25 < attempt.submit.options.timeout_s < 28
+
+
 def test_a_call_that_nobody_brings_back_runs_again_when_the_grace_time_is_over() -> None:
     bench = Bench(grace_s=5.0)
     node, client, call_id = running(bench)
