@@ -100,7 +100,11 @@ class Engine:
             refresh=discovery.refresh,
         )
         self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
-        await self._link.connected(connect_timeout_s)
+        try:
+            await self._link.connected(connect_timeout_s)
+        except BaseException:
+            self._threads.close()  # some Pythons need them started ahead
+            raise
         routing.install()
         self._is_routing = True
         self._spawn(self._tick())
