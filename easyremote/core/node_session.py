@@ -123,7 +123,6 @@ class NodeSession:
         self._running: dict[tuple[bytes, int], Attempt] = {}
         self._effects: list[NodeEffect] = []
         self._now = 0.0
-        self._is_draining = False
 
     # ---- the connection ------------------------------------------------------------------------------------------
 
@@ -403,8 +402,9 @@ class NodeSession:
             assert numbers == sorted(numbers), "kept events are in order"
             assert attempt.kept_bytes == sum(size for _, size, _ in attempt.kept), "bytes are counted"
             assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
-        for key in self._announced:
+        for key, attempt in self._announced.items():
             assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"
+            assert not attempt.has_ended, "what has ended isn't announced"
 
 
 _HANDLERS = {

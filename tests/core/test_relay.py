@@ -138,10 +138,12 @@ def test_an_owner_that_comes_back_is_asked_for_the_rest() -> None:
     client.took(client_session.SendBlob)
     bench.broker.chunk(client.core.session_id, chunk(fetch, 0))
     bench.broker.chunk(client.core.session_id, chunk(fetch, 10))
+    ask(node, transfer(attempt.call_id, transfer_id=fetch.transfer_id, offset=10, limit=500))
+    client.took(client_session.SendBlob)
     client.cut()
     client.connect()
     (effect,) = client.took(client_session.SendBlob)
-    assert (effect.fetch.transfer_id, effect.fetch.offset) == (fetch.transfer_id, 20)
+    assert (effect.fetch.transfer_id, effect.fetch.offset, effect.fetch.limit) == (fetch.transfer_id, 20, 500)
 
 
 def test_a_chunk_that_comes_a_second_time_is_dropped() -> None:
