@@ -226,7 +226,6 @@ class Broker:
         else:
             self._forget_at(node, state.call_id, state.attempt)
             return
-        call.sent_item = call.sent_item or state.sent_item
         if call.is_abandoned:
             self._cancel_at(node, call, "nobody waits for it any more")
 
@@ -301,7 +300,7 @@ class Broker:
             call.attempt = call.runs = submit.seen_attempt
             _note_seen(call, submit)
         may_be_at_a_node = (submit.again and self._retries(call) > 0) or call.was_allowed
-        if may_be_at_a_node or submit.again or submit.nodes_may_return:
+        if may_be_at_a_node or submit.nodes_may_return:
             call.hold_until = self._now + self.settings.grace_s
         if may_be_at_a_node:
             call.state = CallState.HELD
@@ -334,6 +333,8 @@ class Broker:
             self._take_back(call, submit, session)
         elif call.client is not session:
             return  # ids are random: a foreign one is not this session's business
+        if call.seen_on != session.conn:
+            call.sent_item = False  # what was on its way is lost with the connection; `submit` tells what wasn't
         call.seen_on = session.conn
         _note_seen(call, submit)
         if call.is_abandoned:

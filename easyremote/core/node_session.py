@@ -97,7 +97,6 @@ class Attempt:
     kept: deque[tuple[int, int, pb.Frame]] = field(default_factory=deque)  # (seq, bytes, frame), not acknowledged
     kept_bytes: int = 0
     has_ended: bool = False
-    sent_item: bool = False
     stopping: str = ""
 
     @property
@@ -131,10 +130,7 @@ class NodeSession:
         self._told_revision = self._revision
         state = pb.NodeState()
         state.CopyFrom(self._state)
-        state.attempts.extend(
-            pb.AttemptState(call_id=a.call_id, attempt=a.number, ended=a.has_ended, sent_item=a.sent_item)
-            for a in self._attempts.values()
-        )
+        state.attempts.extend(pb.AttemptState(call_id=call_id, attempt=number) for call_id, number in self._attempts)
         return pb.Frame(
             hello=pb.Hello(
                 protocol_min=1,
@@ -364,8 +360,6 @@ class NodeSession:
         event.seq = attempt.seq
         if attempt.seq == 1:
             event.started.CopyFrom(attempt.started)
-        if body == "item":
-            attempt.sent_item = True
         if body in ("result", "error"):
             attempt.has_ended = True
             self._announced.pop(attempt.key, None)

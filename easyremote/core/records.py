@@ -144,7 +144,7 @@ class Call:
     is_claimed: bool = False  # its attempt was begun by an earlier gateway
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
-    sent_item: bool = False
+    sent_item: bool = False  # its client has a stream item, or one is on its way there: it must not be run again
     seen_on: int | None = None  # the connection on which its client spoke of it last
     is_abandoned: bool = False  # its client doesn't want it any more
     verdict: pb.Frame | None = None

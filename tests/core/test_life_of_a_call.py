@@ -51,6 +51,20 @@ def test_the_gateway_passes_on_bytes_not_objects() -> None:
     assert sent[0].frame.SerializeToString() == before  # type: ignore[union-attr]
 
 
+def test_a_submission_that_comes_twice_on_one_connection_forgets_nothing() -> None:
+    bench = Bench(grace_s=1.0)
+    node, other = bench.node("a"), bench.node("b")
+    client = bench.client()
+    client.submit(settle=False)
+    frame = client.core.outbox[0]
+    bench.settle()
+    node.item(node.only_started())
+    client.send(frame)
+    node.cut()
+    bench.pass_time(2)
+    assert (other.started(), client.only_verdict().code) == ([], "lost")
+
+
 def test_a_call_belongs_to_the_session_that_submitted_it() -> None:
     bench, node, client = one_node()
     call_id = client.submit()
@@ -327,6 +341,32 @@ def test_a_call_prefers_a_node_that_has_not_lost_it_but_takes_the_same_rather_th
     (stopped,) = node.stopped()
     node.emit(stopped, pb.Event(error=pb.ErrorInfo(code="cancelled")))
     assert node.only_started().number == 2
+
+
+def test_a_call_goes_to_a_busier_node_rather_than_to_one_that_has_lost_it() -> None:
+    bench = Bench(grace_s=60.0)
+    lost, client = bench.node("a", slots=4), bench.client()
+    client.submit()
+    lost.only_started()
+    busy = bench.node("b", slots=4)
+    client.submit(node_id="b")
+    busy.only_started()
+    lost.cut()
+    again = bench.node("a", slots=4)  # another process of that name
+    assert again.started() == []
+    assert busy.only_started().number == 2
+
+
+def test_a_node_that_returns_without_a_call_that_it_had_begun_has_lost_it() -> None:
+    bench, node, client = one_node()
+    client.submit(retries=1)
+    attempt = node.only_started()
+    node.emit(attempt, pb.Event(output=pb.Output(text="begun")))
+    del node.core._attempts[attempt.key], node.core._running[attempt.key]
+    node.cut()
+    node.connect()
+    assert node.only_started().number == 2
+    assert bench.broker.leftovers()
 
 
 def test_a_lost_call_gives_up_after_its_retries() -> None:

@@ -229,6 +229,18 @@ def test_calls_of_different_functions_are_served_in_the_order_in_which_they_came
     assert served == calls
 
 
+def test_a_node_that_is_free_doesnt_get_what_it_doesnt_offer() -> None:
+    bench = Bench()
+    f, g = bench.node("f", "f"), bench.node("g", "g")
+    client = bench.client()
+    client.submit("g"), client.submit("f")
+    waiting = client.submit("g")
+    f.result(f.only_started())
+    assert f.started() == []
+    g.result(g.only_started())
+    assert g.only_started().call_id == waiting
+
+
 def test_new_slots_are_used_at_once() -> None:
     bench = Bench()
     node = bench.node("n", slots=1)
@@ -274,6 +286,16 @@ def test_a_client_that_submits_more_than_the_bound_is_refused_at_once_and_nothin
     assert [error.code for error in errors] == ["overloaded"] * 5
     assert all(error.retry_after_s > 0 and "3 calls" in error.message for error in errors)
     assert len([line for line in bench.broker.leftovers() if "the gateway has" in line]) == 3
+
+
+def test_a_client_at_its_bound_may_still_repeat_its_calls() -> None:
+    bench = Bench(max_queued_calls=2)
+    bench.node("n")
+    client = bench.client()
+    client.submit(), client.submit()
+    client.cut()
+    client.connect()
+    assert client.verdicts() == {}
 
 
 # ---- strategies ------------------------------------------------------------------------------------------------------

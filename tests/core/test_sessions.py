@@ -57,6 +57,8 @@ def test_a_new_connection_replaces_the_old_one_whose_frames_are_then_dropped() -
     bench = Bench()
     client = bench.client()
     old = client.conn
+    again = bench.broker.connected(bench.next_conn(), client.core.hello().hello, bench.now)
+    assert again[0] == Close(old)
     client.connect()
     actions = bench.broker.received(old, [pb.Frame(query=pb.Query(list_nodes=pb.Query.ListNodes()))], bench.now)
     assert actions == []
@@ -265,6 +267,7 @@ def test_frames_of_the_other_role_are_ignored() -> None:
     bench.settle()
     assert bench.broker.leftovers() == []
     assert node.started() == []
+    assert bench.broker.unknown_frames == 1, "a node makes no calls"
 
 
 def test_offers_made_between_hello_and_welcome_arrive() -> None:

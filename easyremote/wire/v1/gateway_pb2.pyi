@@ -139,16 +139,12 @@ class NodeState(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ...) -> None: ...
 
 class AttemptState(_message.Message):
-    __slots__ = ("call_id", "attempt", "ended", "sent_item")
+    __slots__ = ("call_id", "attempt")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    ENDED_FIELD_NUMBER: _ClassVar[int]
-    SENT_ITEM_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
-    ended: bool
-    sent_item: bool
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., sent_item: _Optional[bool] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
     __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency")
