@@ -85,8 +85,6 @@ class Broker:
         self._send(session, pb.Frame(welcome=welcome))
         if hello.role == pb.ROLE_NODE:
             self._node_connected(session, hello.node)
-        else:
-            session.is_syncing = True
         self._relay.ask_again(session)
         return self._take()
 
@@ -451,10 +449,8 @@ class Broker:
 
     def _on_synced(self, session: Session, frame: pb.Frame) -> None:
         """A client that came back has repeated all calls that it still wants."""
-        if session.is_syncing:
-            session.is_syncing = False
-            for call in [call for call in session.calls.values() if call.seen_on != session.conn]:
-                self._abandon(call, "its client doesn't want it any more")
+        for call in [call for call in session.calls.values() if call.seen_on != session.conn]:
+            self._abandon(call, "its client doesn't want it any more")
 
     def _on_ack(self, session: Session, frame: pb.Frame) -> None:
         by_node: dict[bytes, tuple[Session, list[pb.Acknowledged]]] = {}

@@ -26,6 +26,9 @@ def check(
         assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
         assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
         assert all(calls.get(call.call_id) is call for call in node.calls.values()), "a node's calls are known"
+    for session in sessions.values():
+        for call in session.calls.values():
+            assert calls.get(call.call_id) is call and call.client is session, "a client's calls are known as its own"
     for conn, session in by_conn.items():
         assert session.conn == conn, "a connection and its session know each other"
         assert sessions.get(session.session_id) is session, "who has a connection is known"

@@ -70,7 +70,6 @@ class Session:
     away_since: float | None = None
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
-    is_syncing: bool = False  # a client that connected repeats the calls that it still wants
 
 
 @dataclass(slots=True, eq=False)
