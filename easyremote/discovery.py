@@ -22,6 +22,10 @@ from easyremote.errors import AuthError, GatewayNotFound, UsageError
 ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
 TOKEN_VARIABLE = "EASYREMOTE_TOKEN"
 RUNTIME_VARIABLE = "EASYREMOTE_RUNTIME_DIR"
+LOCAL_SOCKET_VARIABLE = "EASYREMOTE_LOCAL_SOCKET"
+"""Set to 0: processes of one host talk over gRPC as well, as between machines."""
+
+_MAX_SOCKET_PATH = 100  # bytes that fit into a socket's address everywhere
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
@@ -92,6 +96,18 @@ def withdraw(record: ConnectionFile) -> None:
     with contextlib.suppress(OSError, ValueError):
         if json.loads(path.read_text())["pid"] == record.pid:
             path.unlink()
+
+
+def socket_path(address: str) -> Path | None:
+    """Where a gateway at this address of this machine listens for its own user's processes; None where it can't."""
+    if (
+        _host_of(address) not in _LOOPBACK
+        or not hasattr(socket, "AF_UNIX")
+        or os.environ.get(LOCAL_SOCKET_VARIABLE) == "0"
+    ):
+        return None
+    path = runtime_folder() / f"gateway-{_port_of(address)}.sock"
+    return path if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else None
 
 
 def is_local_gateway(address: str) -> bool:

@@ -27,9 +27,12 @@ ATTEMPTS_PER_GATEWAY = 2000
 """Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike. Above the
 gateway's `MAX_RETRIES`."""
 
-ACK_EVENTS = 64
+ACK_ITEMS = 64
 ACK_BYTES = 1024 * 1024
-"""Taken events are acknowledged at the latest after so many, or so many bytes: a quarter of the producer's window."""
+"""Taken events are acknowledged at the latest after so many items, or so many bytes: a quarter of the producer's window."""
+
+TASK_EVENTS = frozenset({"item", "items", "failure", "returned"})
+"""An attempt that has emitted one of these isn't replaced by another, which would emit it again."""
 
 
 class Deliver(NamedTuple):
@@ -90,6 +93,7 @@ class OpenCall:
     taken_seq: int = 0  # the last event that the consumer took
     acked_seq: int = 0
     unacked_bytes: int = 0
+    unacked_items: int = 0
     was_allowed: bool = False  # an attempt may have begun; matters where only one may
     has_item: bool = False  # a stream item was delivered
     has_ended: bool = False  # its last event was delivered, perhaps not taken
@@ -142,7 +146,6 @@ class ClientSession:
             if handler is not None:
                 handler(self, getattr(frame, body))
         if self._acks_are_urgent:
-            self._acks_are_urgent = False
             self.flush_acks()
         return self._take()
 
@@ -186,16 +189,28 @@ class ClientSession:
             self._send(pb.Frame(cancel=pb.Cancel(call_id=call_id, reason=reason)))
         self._close(call_id)
 
-    def taken(self, call_id: bytes, attempt: int, seq: int, size: int) -> None:
-        """The consumer took the call's events up to `seq`, `size` bytes more than before."""
+    def cancel_tasks(self, call_id: bytes, tasks: Iterable[int]) -> None:
+        """Stop some tasks of a bundle. What comes of them is still delivered."""
+        call = self._open.get(call_id)
+        if call is None:
+            return
+        call.submit.skipped_tasks.extend(tasks)
+        if self.is_connected and call.is_sent:
+            self._send(pb.Frame(cancel=pb.Cancel(call_id=call_id, tasks=tasks)))
+
+    def taken(self, call_id: bytes, attempt: int, seq: int, size: int, items: int = 1) -> None:
+        """The consumer took the call's events up to `seq`: `size` bytes and `items` items more than before."""
         call = self._open.get(call_id)
         if call is None or call.attempt != attempt:
             return
         call.taken_seq = max(call.taken_seq, seq)
         call.unacked_bytes += size
+        call.unacked_items += items
         ended = call.has_ended and call.taken_seq == call.seq
-        if ended or call.taken_seq - call.acked_seq >= ACK_EVENTS or call.unacked_bytes >= ACK_BYTES:
+        behind = max(call.unacked_items, call.taken_seq - call.acked_seq)
+        if ended or behind >= ACK_ITEMS or call.unacked_bytes >= ACK_BYTES:
             self._acknowledge(call_id, call, ended)
+            self._acks_are_urgent = self._acks_are_urgent or not ended  # its producer may be waiting
         if ended:
             self._close(call_id)
 
@@ -230,8 +245,14 @@ class ClientSession:
     def has_acks(self) -> bool:
         return bool(self._acks)
 
+    @property
+    def acks_are_urgent(self) -> bool:
+        """Whether a producer may be waiting for them."""
+        return self._acks_are_urgent
+
     def flush_acks(self) -> None:
         """Put what was taken into the outbox. Acknowledging late costs the node memory, never correctness."""
+        self._acks_are_urgent = False
         if self._acks and self.is_connected:
             self._send(pb.Frame(ack=pb.Ack(calls=self._acks.values())))
             self._acks.clear()
@@ -279,7 +300,7 @@ class ClientSession:
             self._allow(call)
         body = event.WhichOneof("body")
         call.seq = event.seq
-        call.has_item = call.has_item or body == "item"
+        call.has_item = call.has_item or body in TASK_EVENTS
         call.has_ended = body in ("result", "error")
         self._effects.append(Deliver(event.call_id, event))
 
@@ -366,7 +387,7 @@ class ClientSession:
 
     def _acknowledge(self, call_id: bytes, call: OpenCall, ended: bool = False) -> None:
         call.acked_seq = call.taken_seq
-        call.unacked_bytes = 0
+        call.unacked_bytes = call.unacked_items = 0
         self._acks[call_id] = pb.Acknowledged(call_id=call_id, attempt=call.attempt, seq=call.taken_seq, ended=ended)
 
     def _close(self, call_id: bytes) -> None:

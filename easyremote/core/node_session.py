@@ -23,6 +23,13 @@ STARTED_AFTER_S = 0.02
 """A call that runs this long without an event says that it has started; a shorter one says it with its first event."""
 
 
+KEEPS_UP_S = 0.05
+"""A consumer that opens a closed window again within this time keeps up, and gets one twice as wide."""
+
+MAX_ROOM = 8192
+"""Items of the widest window."""
+
+
 class Start(NamedTuple):
     """Run this attempt."""
 
@@ -35,6 +42,13 @@ class Stop(NamedTuple):
     attempt: Attempt
     code: str
     message: str
+
+
+class StopTasks(NamedTuple):
+    """These tasks of a bundle, by their numbers, aren't wanted any more."""
+
+    attempt: Attempt
+    tasks: list[int]
 
 
 class Release(NamedTuple):
@@ -79,7 +93,18 @@ class GatewayLeaves(NamedTuple):
     reason: str
 
 
-NodeEffect = Start | Stop | Release | WindowOpened | Joined | Rejected | OffersConfirmed | SendBlob | GatewayLeaves
+NodeEffect = (
+    Start | Stop | StopTasks | Release | WindowOpened | Joined | Rejected | OffersConfirmed | SendBlob | GatewayLeaves
+)
+
+
+class Kept(NamedTuple):
+    """An event that may have to be sent again."""
+
+    seq: int
+    bytes: int
+    items: int
+    frame: pb.Frame
 
 
 @dataclass(slots=True, eq=False)
@@ -94,8 +119,11 @@ class Attempt:
     started_at: float | None = None
     started: pb.Started = field(default_factory=pb.Started)
     seq: int = 0
-    kept: deque[tuple[int, int, pb.Frame]] = field(default_factory=deque)  # (seq, bytes, frame), not acknowledged
+    kept: deque[Kept] = field(default_factory=deque["Kept"])  # not acknowledged
     kept_bytes: int = 0
+    kept_items: int = 0
+    room: int = 0  # items that it may be ahead
+    closed_at: float = 0.0  # when it was so far ahead that its producer was told to wait
     has_ended: bool = False
     stopping: str = ""
 
@@ -222,15 +250,15 @@ class NodeSession:
 
     def window_is_open(self, attempt: Attempt) -> bool:
         """Whether the attempt's producer may emit another event now."""
-        return len(attempt.kept) < self._window.max_events and attempt.kept_bytes < self._window.max_bytes
+        return attempt.kept_items < attempt.room and attempt.kept_bytes < self._window.max_bytes
 
     # ---- what the gateway says -----------------------------------------------------------------------------------
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
         self.is_connected = True
         for attempt in self._attempts.values():
-            for _, _, frame in attempt.kept:
-                self._send(frame)
+            for kept in attempt.kept:
+                self._send(kept.frame)
         self._effects += [Joined(welcome), OffersConfirmed(self._told_revision)]
         if self._told_revision != self._revision:  # offered between this connection's Hello and its Welcome
             self._send_offers()
@@ -242,7 +270,7 @@ class NodeSession:
         self._effects.append(OffersConfirmed(taken.revision))
 
     def _on_submit(self, submit: pb.Submit) -> None:
-        attempt = Attempt(submit.call_id, submit.attempt, submit)
+        attempt = Attempt(submit.call_id, submit.attempt, submit, room=self._window.max_events)
         if attempt.key in self._attempts:
             return
         if submit.options.timeout_s > 0:
@@ -266,7 +294,11 @@ class NodeSession:
 
     def _on_cancel(self, cancel: pb.Cancel) -> None:
         attempt = self._attempts.get((cancel.call_id, cancel.attempt))
-        if attempt is not None:
+        if attempt is not None and cancel.tasks:
+            attempt.submit.skipped_tasks.extend(cancel.tasks)  # for when it begins
+            if attempt.key in self._running:
+                self._effects.append(StopTasks(attempt, list(cancel.tasks)))
+        elif attempt is not None:
             self._stop(attempt, "cancelled", cancel.reason or "the call was cancelled")
 
     def _on_ack(self, ack: pb.Ack) -> None:
@@ -278,22 +310,26 @@ class NodeSession:
 
     def _acknowledged(self, attempt: Attempt, seq: int) -> None:
         was_open = self.window_is_open(attempt)
-        while attempt.kept and attempt.kept[0][0] <= seq:
-            attempt.kept_bytes -= attempt.kept.popleft()[1]
+        while attempt.kept and attempt.kept[0].seq <= seq:
+            taken = attempt.kept.popleft()
+            attempt.kept_bytes -= taken.bytes
+            attempt.kept_items -= taken.items
         if seq and self._announced.pop(attempt.key, None) is not None:
             self._waiting.append(attempt)
         if attempt.has_ended and not attempt.kept:
             self._release(attempt)
         elif not was_open and self.window_is_open(attempt):
+            if self._now - attempt.closed_at < KEEPS_UP_S:
+                attempt.room = min(2 * attempt.room, max(MAX_ROOM, self._window.max_events))
             self._effects.append(WindowOpened(attempt))
 
     def _on_resume(self, resume: pb.Resume) -> None:
         attempt = self._attempts.get((resume.call_id, resume.attempt))
         if attempt is not None:
             self._acknowledged(attempt, resume.taken_seq)
-            for seq, _, frame in attempt.kept:
-                if seq > resume.after_seq:
-                    self._send(frame)
+            for kept in attempt.kept:
+                if kept.seq > resume.after_seq:
+                    self._send(kept.frame)
 
     def _on_forget(self, forget: pb.Forget) -> None:
         attempt = self._attempts.get((forget.call_id, forget.attempt))
@@ -367,8 +403,13 @@ class NodeSession:
                 event.run_s = self._now - attempt.started_at
             self._running.pop(attempt.key, None)
         frame = pb.Frame(event=event)
-        attempt.kept.append((attempt.seq, size, frame))
+        items = len(event.items.data) if body == "items" else 1
+        was_open = self.window_is_open(attempt)
+        attempt.kept.append(Kept(attempt.seq, size, items, frame))
         attempt.kept_bytes += size
+        attempt.kept_items += items
+        if was_open and not self.window_is_open(attempt):
+            attempt.closed_at = self._now
         if self.is_connected:
             self._send(frame)
 
@@ -392,9 +433,10 @@ class NodeSession:
         """Assert every invariant."""
         assert len(self._running) <= self._state.slots, "no more run than there are slots"
         for attempt in self._attempts.values():
-            numbers = [seq for seq, _, _ in attempt.kept]
+            numbers = [kept.seq for kept in attempt.kept]
             assert numbers == sorted(numbers), "kept events are in order"
-            assert attempt.kept_bytes == sum(size for _, size, _ in attempt.kept), "bytes are counted"
+            assert attempt.kept_bytes == sum(kept.bytes for kept in attempt.kept), "bytes are counted"
+            assert attempt.kept_items == sum(kept.items for kept in attempt.kept), "items are counted"
             assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
         for key, attempt in self._announced.items():
             assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"

@@ -1,42 +1,28 @@
-"""Frames between a node and its worker over a socket pair: four bytes of length, then a serialized `Frame`.
+"""Frames between a node and its worker over a socket pair.
 
 On this link a payload's `blob_id` is the name of a shared file.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-
 from easyremote.wire.codec import Encoded
+from easyremote.wire.framing import Unpacker, pack
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-_LENGTH = struct.Struct("<I")
+
+def pack_frame(frame: pb.Frame) -> bytes:
+    return pack(frame.SerializeToString())
 
 
-def pack(frame: pb.Frame) -> bytes:
-    data = frame.SerializeToString()
-    return _LENGTH.pack(len(data)) + data
-
-
-class Unpacker:
+class FrameUnpacker:
     """Bytes in any pieces to frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._unpacker = Unpacker()
 
-    def feed(self, data: bytes) -> Iterator[pb.Frame]:
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        while len(buffer) - start >= 4:
-            (size,) = _LENGTH.unpack_from(buffer, start)
-            if len(buffer) - start - 4 < size:
-                break
-            yield pb.Frame.FromString(bytes(buffer[start + 4 : start + 4 + size]))
-            start += 4 + size
-        del buffer[:start]
+    def feed(self, data: bytes) -> list[pb.Frame]:
+        return [pb.Frame.FromString(message) for message in self._unpacker.feed(data)]
 
 
 def to_payload(encoded: Encoded, shared: SharedFiles) -> pb.Payload:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from easyremote.execution.pipe import Unpacker, pack
+from easyremote.execution.pipe import FrameUnpacker, pack_frame
 from easyremote.execution.worker import CONFIG_VARIABLE
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -97,7 +97,7 @@ class WorkerProcess:
         self._pipes = (out_read, err_read)
 
     def send(self, frame: pb.Frame) -> None:
-        self._pending += pack(frame)
+        self._pending += pack_frame(frame)
         self._write_some()
 
     def run(self, submit: pb.Submit) -> None:
@@ -160,7 +160,7 @@ class WorkerProcess:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        unpacker = Unpacker()
+        unpacker = FrameUnpacker()
         try:
             while data := await loop.sock_recv(self._link, 256 * 1024):
                 await self._may_read.wait()

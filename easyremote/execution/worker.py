@@ -25,7 +25,7 @@ from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
-from easyremote.execution.pipe import Unpacker, from_payload, pack, to_payload
+from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
@@ -79,7 +79,7 @@ class Worker:
             self._is_sending = True
         try:
             with self.send_lock:
-                self.link.sendall(pack(frame))
+                self.link.sendall(pack_frame(frame))
         finally:
             if is_main:
                 self._is_sending = False
@@ -96,7 +96,7 @@ class Worker:
             raise KeyboardInterrupt
 
     def _read(self) -> None:
-        unpacker = Unpacker()
+        unpacker = FrameUnpacker()
         try:
             while data := self.link.recv(256 * 1024):
                 for frame in unpacker.feed(data):

@@ -14,53 +14,19 @@ from grpc_reflection.v1alpha import reflection
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, Close, Send, SendChunk
 from easyremote.errors import PortInUse
+from easyremote.transport.connections import Connection
 from easyremote.transport.invoke import Invoker
-from easyremote.transport.link import serialize_batch, take_batch
+from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
+from easyremote.transport.streams import serialize_batch, take_batch
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
 _HELLO_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 1.0
-MAX_FRAMES_WAITING = 50_000
-"""Frames that wait for a peer that doesn't read; at this many its connection is closed."""
 
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
-
-
-class _Connection:
-    """Frames that wait for one peer."""
-
-    def __init__(self) -> None:
-        self.outbox: list[pb.Frame] = []
-        self.wake = asyncio.Event()
-        self.is_closed = False
-        self._task = asyncio.current_task()  # of the stream's handler
-        self._killer: asyncio.TimerHandle | None = None
-
-    def put(self, frame: pb.Frame) -> None:
-        if self.is_closed:
-            return
-        if len(self.outbox) >= MAX_FRAMES_WAITING:
-            self.outbox.clear()  # it doesn't read; when it connects anew it resumes from what it has
-            self.close()
-        else:
-            self.outbox.append(frame)
-            self.wake.set()
-
-    def close(self) -> None:
-        """End the stream when what waits is written, or soon: a peer that doesn't read would hold it up for ever."""
-        if not self.is_closed and self._task is not None:
-            self._killer = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._task.cancel)
-        self.is_closed = True
-        self.wake.set()
-
-    def ended(self) -> None:
-        self.is_closed = True
-        if self._killer is not None:
-            self._killer.cancel()
 
 
 class Listener:
@@ -73,13 +39,14 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
         self._invoker = Invoker(self)
+        self._local = LocalListener(self, token)
         self._chunk_queues: dict[bytes, asyncio.Queue[pb.Chunk | None]] = {}
         self._next_conn = 0
         self._server: Any = None
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Bind and serve. Returns the port. Raises PortInUse."""
+        """Bind and serve, on a Unix socket too. Returns the port. Raises PortInUse."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self._token)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
         servicer: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
@@ -98,6 +65,7 @@ class Listener:
                 "(port=0 takes any free one)"
             )
         await self._server.start()
+        await self._local.start(self.port)
         self._ticker = self._loop.create_task(self._tick())
         return self.port
 
@@ -110,6 +78,7 @@ class Listener:
             self._ticker.cancel()
         for queue in self._chunk_queues.values():
             _end(queue)
+        await self._local.stop()
         if self._server is not None:
             await self._server.stop(grace_s)
 
@@ -170,19 +139,22 @@ class Listener:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
         if first is END_OF_STREAM or not first.frames or first.frames[0].WhichOneof("body") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame of a session is Hello")
-        connection = _Connection()
+        wake = asyncio.Event()
+        handler = asyncio.current_task()
+        assert handler is not None
+        connection = Connection(wake.set, handler.cancel)
         conn = self.add_connection(connection)
         self.perform(self.broker.connected(conn, first.frames[0].hello, self._loop.time()))
         reader = self._loop.create_task(self._read(conn, connection, context))
         try:
-            await self._write(connection, context)
+            await self._write(connection, wake, context)
         finally:
             reader.cancel()
             connection.ended()
             self._connections.pop(conn, None)
             self.perform(self.broker.disconnected(conn, self._loop.time()))
 
-    async def _read(self, conn: int, connection: _Connection, context: Any) -> None:
+    async def _read(self, conn: int, connection: Connection, context: Any) -> None:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
             while (batch := await context.read()) is not END_OF_STREAM:
@@ -190,7 +162,7 @@ class Listener:
         finally:
             connection.close()
 
-    async def _write(self, connection: _Connection, context: Any) -> None:
+    async def _write(self, connection: Connection, wake: asyncio.Event, context: Any) -> None:
         outbox = connection.outbox
         while True:
             if outbox:
@@ -198,8 +170,8 @@ class Listener:
             elif connection.is_closed:
                 return
             else:
-                connection.wake.clear()
-                await connection.wake.wait()
+                wake.clear()
+                await wake.wait()
 
     # ---- transfer streams ----------------------------------------------------------------------------------------
 

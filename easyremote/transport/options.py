@@ -11,10 +11,9 @@ from typing import Any
 import grpc.aio
 
 from easyremote.discovery import Endpoint
+from easyremote.transport.streams import MAX_MESSAGE_BYTES
 
 END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
-
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 _BOTH = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

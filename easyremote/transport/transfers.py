@@ -18,11 +18,12 @@ import grpc.aio
 from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import PayloadError
-from easyremote.transport.link import TRANSFER
 from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
 from easyremote.wire.codec import Encoded
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+TRANSFER = "/easyremote.v1.Gateway/Transfer"
 
 _log = logging.getLogger("easyremote")
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from easyremote.wire.codec import Part
 
+SHARED_MEMORY_VARIABLE = "EASYREMOTE_SHARED_MEMORY"
+"""Set to 0: large payloads go through the gateway between processes of one host as well, as between machines."""
+
 _NAME = re.compile(r"(\d+)-[0-9a-f]{32}")
 _boot_id_file = Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,7 +33,8 @@ class SharedFiles:
     def __init__(self, roots: Sequence[Path] = ()) -> None:
         candidates = roots or (Path("/dev/shm"), Path(tempfile.gettempdir()))
         self.folders = [folder for root in candidates if (folder := _private_folder(root)) is not None]
-        self.identity = _identity(self.folders[0]) if self.folders else ""
+        is_shared = self.folders and os.environ.get(SHARED_MEMORY_VARIABLE) != "0"
+        self.identity = _identity(self.folders[0]) if is_shared else ""
         for folder in self.folders:
             _sweep(folder)
 

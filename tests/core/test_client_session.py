@@ -6,7 +6,7 @@ import pytest
 
 from easyremote.core.client_session import (
     ACK_BYTES,
-    ACK_EVENTS,
+    ACK_ITEMS,
     MAX_OPEN,
     ClientSession,
     Connected,
@@ -120,15 +120,15 @@ def test_a_newer_attempt_begins_anew_and_an_older_one_is_ignored() -> None:
 def test_taken_events_are_acknowledged_in_bundles() -> None:
     desk = Desk()
     call_id = desk.submit()
-    for seq in range(1, ACK_EVENTS + 3):
+    for seq in range(1, ACK_ITEMS + 3):
         desk.event(call_id, seq)
-    desk.take(call_id, ACK_EVENTS - 1)
+    desk.take(call_id, ACK_ITEMS - 1)
     assert not desk.core.has_acks
-    desk.take(call_id, ACK_EVENTS)
+    desk.take(call_id, ACK_ITEMS)
     assert desk.core.has_acks
-    assert desk.acks() == [(1, ACK_EVENTS, False)]
+    assert desk.acks() == [(1, ACK_ITEMS, False)]
     assert desk.acks() == []
-    desk.take(call_id, ACK_EVENTS + 1)
+    desk.take(call_id, ACK_ITEMS + 1)
     assert not desk.core.has_acks
 
 
@@ -178,9 +178,9 @@ def test_an_event_that_comes_again_after_it_was_taken_is_acknowledged_again_at_o
     desk.event(call_id, 1)
     (ack,) = [frame.ack for frame in desk.sent() if frame.HasField("ack")]
     assert ack.calls[0].seq == 1
-    desk.take(call_id, 2, ACK_BYTES)
+    desk.take(call_id, 2)
     desk.event(call_id, 3)
-    assert desk.sent() == [], "what isn't repeated waits for others"
+    assert desk.sent() == [], "what isn't repeated waits for more"
 
 
 def test_after_a_reconnect_every_sent_call_is_repeated_with_what_is_known_of_it() -> None:

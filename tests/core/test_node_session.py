@@ -209,7 +209,7 @@ def test_resume_sends_what_the_client_lacks_and_takes_what_it_took() -> None:
     desk.sent()
     desk.get(pb.Frame(resume=pb.Resume(call_id=attempt.call_id, attempt=1, after_seq=2, taken_seq=1)))
     assert [event.seq for event in desk.events()] == [3, 4]
-    assert [seq for seq, _, _ in attempt.kept] == [2, 3, 4]
+    assert [kept.seq for kept in attempt.kept] == [2, 3, 4]
 
 
 def test_an_attempt_is_released_when_its_last_event_is_acknowledged() -> None:
@@ -232,7 +232,7 @@ def test_acknowledgements_of_what_is_unknown_or_not_yet_sent_are_harmless() -> N
     desk.get(pb.Frame(ack=pb.Ack(calls=[pb.Acknowledged(call_id=new_id(), attempt=1, seq=5)])))
     desk.ack(attempt, 99)
     desk.item(attempt)
-    assert [seq for seq, _, _ in attempt.kept] == [2]
+    assert [kept.seq for kept in attempt.kept] == [2]
 
 
 def test_after_its_end_nothing_is_emitted() -> None:

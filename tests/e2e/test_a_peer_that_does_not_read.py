@@ -18,7 +18,7 @@ from tests.conftest import wait_until
 def test_its_connection_is_closed_and_others_go_on(
     server: Server, node: ComputeNode, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("easyremote.transport.listener.MAX_FRAMES_WAITING", 2000)
+    monkeypatch.setattr("easyremote.transport.connections.MAX_FRAMES_WAITING", 2000)
     node.register(lambda x: x, name="echo", isolation="thread")
     hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_CLIENT, session_id=b"s" * 16, runtime=this_runtime())
     sent = []

@@ -225,7 +225,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +240,8 @@ class Submit(_message.Message):
     SEEN_END_FIELD_NUMBER: _ClassVar[int]
     NODES_MAY_RETURN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_TASKS_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -254,7 +256,9 @@ class Submit(_message.Message):
     seen_end: bool
     nodes_may_return: bool
     attempt_floor: int
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[bytes]
+    skipped_tasks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Options(_message.Message):
     __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on")
@@ -371,14 +375,16 @@ class Chunk(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., error: _Optional[str] = ..., shared_file: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("call_id", "attempt", "reason")
+    __slots__ = ("call_id", "attempt", "reason", "tasks")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
     reason: str
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ..., tasks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("calls",)
@@ -403,7 +409,7 @@ class Synced(_message.Message):
     def __init__(self) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "output", "display", "progress", "item", "result", "error")
+    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "output", "display", "progress", "item", "result", "error", "items", "failure", "returned")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +422,9 @@ class Event(_message.Message):
     ITEM_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
     seq: int
@@ -428,7 +437,22 @@ class Event(_message.Message):
     item: Payload
     result: Payload
     error: ErrorInfo
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+    items: Items
+    failure: ErrorInfo
+    returned: Returned
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ...) -> None: ...
+
+class Items(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, data: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Returned(_message.Message):
+    __slots__ = ("first",)
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    def __init__(self, first: _Optional[int] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("node_id", "version", "kind", "waits")

@@ -1,0 +1,115 @@
+"""The gateway's Unix socket: the other end of `local_stream`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from pathlib import Path
+
+from easyremote import discovery
+from easyremote.transport.connections import Connection
+from easyremote.transport.invoke import Host
+from easyremote.transport.local_stream import BatchProtocol
+from easyremote.transport.streams import MAX_MESSAGE_BYTES, take_batch
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+_log = logging.getLogger("easyremote")
+
+_HELLO_TIMEOUT_S = 5.0
+_MAX_TOKEN_BYTES = 4096
+"""Longest first message: nobody is known yet who could send a longer one."""
+
+
+class LocalListener:
+    """Serves the sessions that come over the socket. Where it can't be made, peers come over gRPC."""
+
+    def __init__(self, host: Host, token: str) -> None:
+        self._host = host
+        self._token = token.encode()
+        self._server: asyncio.AbstractServer | None = None
+        self._path: Path | None = None
+        self._inode = 0
+        self._peers: set[_Peer] = set()
+
+    async def start(self, port: int) -> None:
+        """The port is this gateway's, so whatever lies at its path is left over from an earlier one."""
+        path = discovery.socket_path(f"127.0.0.1:{port}")
+        if path is None:
+            return
+        try:
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.get_running_loop().create_unix_server(self._protocol, str(path))
+            path.chmod(0o600)
+            self._path, self._inode = path, path.stat().st_ino
+        except OSError as error:
+            _log.warning("no socket for local peers at %s: %s", path, error)
+
+    async def stop(self) -> None:
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                if self._path.stat().st_ino == self._inode:  # else another gateway has its own there
+                    self._path.unlink()
+        if self._server is not None:
+            self._server.close()
+        await asyncio.gather(*(peer.over.wait() for peer in self._peers))
+
+    def _protocol(self) -> BatchProtocol:
+        peer = _Peer(self._host, self._token, self._peers)
+        return peer.protocol
+
+
+class _Peer:
+    """One connection: the token, the hello, and then its session."""
+
+    def __init__(self, host: Host, token: bytes, peers: set[_Peer]) -> None:
+        loop = asyncio.get_running_loop()
+        self.over = asyncio.Event()
+        self.protocol = BatchProtocol(self._next_batch, self._received, self._ended, _MAX_TOKEN_BYTES)
+        self._host = host
+        self._token = token
+        self._peers = peers
+        self._clock = loop.time
+        self._is_known = False
+        self._conn: int | None = None
+        self._connection = Connection(self._wake, self.protocol.cut)
+        self._timer = loop.call_later(_HELLO_TIMEOUT_S, self.protocol.cut)
+        peers.add(self)
+
+    def _received(self, message: bytes) -> None:
+        if self._conn is not None:
+            batch = pb.Batch.FromString(message)
+            self._host.perform(self._host.broker.received(self._conn, batch.frames, self._clock()))
+        elif not self._is_known:
+            if not hmac.compare_digest(message, self._token):
+                self.protocol.cut()  # it will try over gRPC, and be told there
+                return
+            self._is_known = True
+            self.protocol.unpacker.limit = MAX_MESSAGE_BYTES
+        else:
+            frames = pb.Batch.FromString(message).frames
+            if not frames or frames[0].WhichOneof("body") != "hello":
+                self.protocol.cut()
+                return
+            self._timer.cancel()
+            self._conn = self._host.add_connection(self._connection)
+            self._host.perform(self._host.broker.connected(self._conn, frames[0].hello, self._clock()))
+
+    def _next_batch(self) -> list[pb.Frame]:
+        return take_batch(self._connection.outbox) if self._connection.outbox else []
+
+    def _wake(self) -> None:
+        if self._connection.is_closed:
+            self.protocol.finish()
+        else:
+            self.protocol.wake()
+
+    def _ended(self) -> None:
+        self._timer.cancel()
+        self._connection.ended()
+        if self._conn is not None:
+            self._host.remove_connection(self._conn)
+            self._host.perform(self._host.broker.disconnected(self._conn, self._clock()))
+        self.over.set()
+        self._peers.discard(self)
