@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
+from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
 from easyremote.presenting import DefaultPresenter, Presenter, bundle_of
@@ -27,7 +28,7 @@ _KEPT = {"output": 1024 * 1024, "display": 16 * 1024 * 1024}
 _KEPT_FOR_EACH = 100
 """What an event counts beyond what it carries."""
 
-_TAKE_EVENTS = 32
+_TAKE_ITEMS = 32
 _TAKE_BYTES = 256 * 1024
 
 _STREAMS = (pb.FUNCTION_KIND_GENERATOR, pb.FUNCTION_KIND_ASYNC_GENERATOR)
@@ -41,7 +42,17 @@ class _Arrived:
     def __init__(self, event: pb.Event, encoded: codec.Encoded | None) -> None:
         self.event = event
         self.encoded = encoded
-        self.size = encoded.size if encoded is not None else len(event.output.text)
+        if encoded is not None:
+            self.size = encoded.size
+        elif event.HasField("items"):
+            self.size = sum(map(len, event.items.data))
+        else:
+            self.size = len(event.output.text)
+
+    @property
+    def is_item(self) -> bool:
+        """Whether it is for whoever takes the call's values, not for the presenter."""
+        return self.event.WhichOneof("body") in UNREPEATABLE
 
 
 class Call(concurrent.futures.Future[R], Generic[R]):
@@ -62,7 +73,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         call_id: bytes,
         function: str,
         cancel: Callable[[Call[Any], str], None],
-        taken: Callable[[Call[Any], int, int, int], None],
+        taken: Callable[[Call[Any], int, int, int, int], None],
         presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
     ) -> None:
@@ -87,14 +98,19 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._kept = dict.fromkeys(_KEPT, 0)
         self._dropped = dict.fromkeys(_KEPT, 0)
         self._wakers: list[Callable[[], Any]] = []
-        self._outcome: _Arrived | pb.ErrorInfo | BaseException | None = None
+        self._outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
+        self._on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
         self._is_stream = False
         self._resolved: tuple[Any, BaseException | None] | None = None
         self._collected: list[Any] = []
         self._untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
-        self._untold_events = 0
+        self._untold_items = 0
         self._final: tuple[int, int] | None = None  # attempt and number of the last event
         self._final_taken = False
+        self._bundle: Any = None  # the bundle that it travels in, and its number there
+        self._time: Any = None  # learns from its end how long calls of its function take
+        self._tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
+        self._losses = 0  # bundles that were lost with it
         self._pid = os.getpid()
         self.set_running_or_notify_cancel()
 
@@ -109,7 +125,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if self.cancelled():
             return "cancelled"
         if self._outcome is not None:
-            return "succeeded" if isinstance(self._outcome, _Arrived) else "failed"
+            return "succeeded" if isinstance(self._outcome, (_Arrived, bytes)) else "failed"
         return "running" if self.node else "queued"
 
     @property
@@ -189,8 +205,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         """Each item as it arrives; of a plain function its one result."""
         try:
             while (arrived := self._next(None)) is not None:
-                if arrived.event.HasField("item"):
-                    yield self._decode(arrived)
+                yield from self._values(arrived)
+                self._consumed(arrived)
             yield from self._last()
         except GeneratorExit:
             self.cancel("its consumer left the loop")
@@ -202,7 +218,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
             async for arrived in self._events_async(collect=False):
-                yield self._decode(arrived)
+                for value in self._values(arrived):
+                    yield value
+                self._consumed(arrived)
             for value in self._last():
                 yield value
         except (GeneratorExit, asyncio.CancelledError):
@@ -228,8 +246,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         until = None if timeout is None else time.monotonic() + timeout
         try:
             while (arrived := self._next(until)) is not None:
-                if arrived.event.HasField("item"):
-                    self._collected.append(self._decode(arrived))
+                self._collected.extend(self._values(arrived))
+                self._consumed(arrived)
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
             raise
@@ -241,7 +259,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: '{self.function}'{where} was stopped"]  # type: ignore[attr-defined]
 
     def _next(self, until: float | None) -> _Arrived | None:
-        """The next event, presented; None at the end. Waits in this thread."""
+        """The next event with values, which its taker says to be `_consumed`; None at the end. Others are presented."""
         while True:
             with self._lock:
                 while not self._queue and self._outcome is None:
@@ -250,9 +268,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             if arrived is None:
                 self._tell_taken()
                 return None
-            self._consumed(arrived)
-            if arrived.event.HasField("item"):
+            if arrived.is_item:
                 return arrived
+            self._consumed(arrived)
             self._present(arrived)
 
     def _wait(self, until: float | None) -> None:
@@ -291,11 +309,12 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 if arrived is None and self._outcome is None:
                     self._wakers.append(lambda woken=woken: loop.call_soon_threadsafe(_wake, woken))
             if arrived is not None:
-                self._consumed(arrived)
-                if not arrived.event.HasField("item"):
+                if not arrived.is_item:
+                    self._consumed(arrived)
                     self._present(arrived)
                 elif collect:
-                    self._collected.append(self._decode(arrived))
+                    self._collected.extend(self._values(arrived))
+                    self._consumed(arrived)
                 else:
                     yield arrived
             elif self._outcome is not None:
@@ -318,7 +337,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             if self._outcome is not None:
                 return True
             self._note_start(event)
-            at_once = not self._items_queued and body != "item"
+            is_item = body in UNREPEATABLE
+            at_once = not self._items_queued and not is_item
             if body in ("result", "error"):
                 self._final, self._final_taken = (event.attempt, event.seq), at_once
             if body == "result":
@@ -333,11 +353,13 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._queued_progress.event.progress.CopyFrom(event.progress)  # a bar shows the newest
             elif body is not None:
                 self._queue.append(arrived)
-                self._items_queued += body == "item"
+                self._items_queued += is_item
                 if body == "progress" and at_once:
                     self._queued_progress = arrived
                 if body in _KEPT:
                     self._bound(body, arrived)
+        if body == "returned" and self._on_returned is not None:
+            self._on_returned(event.returned.first)
         if self._outcome is not None:
             self._finish()
         else:
@@ -368,6 +390,15 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             else:
                 queue.append(old)
         self._queue = queue
+
+    def _complete(self, outcome: bytes | codec.Encoded | pb.ErrorInfo, node: str, attempt: int) -> None:
+        """Its bundle has its result, as a small pickle or a payload, or its error."""
+        with self._lock:
+            if self._outcome is not None:
+                return
+            self.node, self.attempt = node, attempt
+            self._outcome = _Arrived(pb.Event(), outcome) if isinstance(outcome, codec.Encoded) else outcome
+        self._finish()
 
     def _judged(self, error: pb.ErrorInfo | BaseException) -> None:
         """It ended without the node's word."""
@@ -401,27 +432,29 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _consumed(self, arrived: _Arrived) -> None:
         event = arrived.event
-        if event.HasField("item"):
+        body = event.WhichOneof("body")
+        if body in UNREPEATABLE:
             with self._lock:
                 self._items_queued -= 1
-        elif (body := event.WhichOneof("body")) in _KEPT:
+        elif body in _KEPT:
             with self._lock:
                 self._kept[str(body)] -= arrived.size + _KEPT_FOR_EACH
         if not event.seq:
             return
         attempt, _, size = self._untold
         self._untold = (event.attempt, event.seq, (size if attempt == event.attempt else 0) + arrived.size)
-        self._untold_events += 1
-        if self._untold_events >= _TAKE_EVENTS or self._untold[2] >= _TAKE_BYTES:
+        self._untold_items += len(event.items.data) or 1
+        if self._untold_items >= _TAKE_ITEMS or self._untold[2] >= _TAKE_BYTES:
             self._tell_taken()
 
     def _tell_taken(self) -> None:
         attempt, seq, size = self._untold
-        self._untold, self._untold_events = (0, 0, 0), 0
+        items = self._untold_items
+        self._untold, self._untold_items = (0, 0, 0), 0
         if self._final is not None and not self._queue:
             attempt, seq = self._final
         if seq and not self._final_taken:
-            self._report_taken(self, attempt, seq, size)
+            self._report_taken(self, attempt, seq, size, items)
 
     def _present(self, arrived: _Arrived) -> None:
         event = arrived.event
@@ -439,14 +472,31 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         elif event.HasField("progress"):
             presenter.progress(event.progress)
 
+    def _values(self, arrived: _Arrived) -> Iterator[Any]:
+        """The values of an event that has some."""
+        if arrived.event.HasField("items"):
+            for data in arrived.event.items.data:
+                try:
+                    value = codec.unpickle(data)
+                except Exception as error:
+                    raise self._unloadable(error) from error
+                yield value
+        elif arrived.event.HasField("failure"):
+            raise rebuild(arrived.event.failure, self.attempt)
+        elif arrived.encoded is not None:
+            yield self._decode(arrived)
+
     def _decode(self, arrived: _Arrived) -> Any:
         assert arrived.encoded is not None
         try:
             return codec.decode(arrived.encoded)
         except Exception as error:
-            raise PayloadError(
-                f"what '{self.function}' returned on node '{self.node}' can't be loaded here: {type(error).__name__}: {error}"
-            ) from error
+            raise self._unloadable(error) from error
+
+    def _unloadable(self, error: Exception) -> PayloadError:
+        return PayloadError(
+            f"what '{self.function}' returned on node '{self.node}' can't be loaded here: {type(error).__name__}: {error}"
+        )
 
     def _resolve(self) -> tuple[Any, BaseException | None]:
         """The outcome as a value or an exception, decoded once, in the thread that wants it."""
@@ -454,6 +504,11 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             outcome = self._outcome
             if isinstance(outcome, BaseException):
                 self._resolved = None, outcome
+            elif isinstance(outcome, bytes):
+                try:
+                    self._resolved = codec.unpickle(outcome), None
+                except Exception as error:
+                    self._resolved = None, self._unloadable(error)
             elif isinstance(outcome, pb.ErrorInfo):
                 self._resolved = None, rebuild(outcome, self.attempt)
             elif self._is_stream:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import copy
 import functools
 import queue
-import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from easyremote import discovery
+from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
 from easyremote.core.strategies import known_strategies
 from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
+from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
+from easyremote.runtime import random_id
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -32,10 +33,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 __all__ = ["Client", "RemoteNode"]
 
 MAX_RETRIES = 1000
-
-MAP_WINDOW = 1000
-"""Calls of one `map` that are open at most. It is filled up again when half of them have ended: calls that are submitted together
-travel together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,11 @@ class CallOptions:
                 raise UsageError(f"{name} is a text of at most 200 printable characters, not {str(value)[:60]!r}")
         return options
 
+    @property
+    def may_bundle(self) -> bool:
+        """Whether calls may travel together: what limits a single one would limit them all."""
+        return self.timeout is self.queue_timeout is self.run_timeout is self.retries is self.cost_limit is None
+
     def to_wire(self) -> pb.Options:
         return pb.Options(
             node_id=self.node or "",
@@ -106,6 +108,8 @@ class Client:
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._known: dict[str, introspect.KnownFunction] = {}
+        self._times: dict[str, CallTime] = {}
+        self._targets: dict[str, Target] = {}
         lifetime.client_made()
 
     # ---- calling -------------------------------------------------------------------------------------------------
@@ -138,9 +142,12 @@ class Client:
     def _submit(
         self, function: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], detach: bool
     ) -> Call[Any]:
-        code = None
         if isinstance(function, str):
             known = self._check_arguments(function, args, kwargs)
+            small = codec.pickled_small((args, kwargs))
+            if small is not None:
+                return self._start(self._target(known.spec), small)
+            code = None
         elif callable(function):
             known = introspect.KnownFunction(introspect.spec_of(function, _title(function)))
             known.check_arguments(args, kwargs)
@@ -183,21 +190,37 @@ class Client:
         """
         if not iterables:
             raise UsageError("map needs at least one iterable of arguments")
-        code = None
-        if not isinstance(function, str):
-            code = introspect.ship(function, pb.Code.KIND_CALLABLE, introspect.spec_of(function, _title(function)))
-        title = function if isinstance(function, str) else _title(function)
-        checked = False
+        if as_completed:
+            return _as_completed(self._starter(function), zip(*iterables, strict=False))
+        return ordered(self._connection, self._map_target(function), self._new_call, zip(*iterables, strict=False))
+
+    def _map_target(self, function: str | Callable[..., Any]) -> Callable[[tuple[Any, ...]], Target]:
+        """The target of a map, made and checked with the first of its arguments."""
+
+        def named(args: tuple[Any, ...]) -> Target:
+            assert isinstance(function, str)
+            return self._target(self._check_arguments(function, args, {}).spec)
+
+        if isinstance(function, str):
+            return named
+        spec = introspect.spec_of(function, _title(function))
+        options = self._options.to_wire()
+        options.label = options.label or spec.name
+        code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
+        may_bundle = spec.kind == pb.FUNCTION_KIND_FUNCTION and self._options.may_bundle
+        target = Target(spec.name, options, (code[0], code[1].detached()), may_bundle)
+        return lambda _: target
+
+    def _starter(self, function: str | Callable[..., Any]) -> Callable[[tuple[Any, ...]], Call[Any]]:
+        make = self._map_target(function)
+        target: Target | None = None
 
         def begin(args: tuple[Any, ...]) -> Call[Any]:
-            nonlocal checked
-            if isinstance(function, str) and not checked:
-                self._check_arguments(function, args, {})
-                checked = True
-            return self.start_call(title, code, codec.encode_arguments(args, {}).detached())
+            nonlocal target
+            target = target or make(args)
+            return self._start(target, encode_task(args))
 
-        arguments = zip(*iterables, strict=False)
-        return _as_completed(begin, arguments) if as_completed else _in_order(begin, arguments)
+        return begin
 
     def with_options(self, **changes: Any) -> Client:
         """This client with other options for its calls, over the same connection.
@@ -208,6 +231,7 @@ class Client:
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)
+        other._targets = {}
         return other
 
     def with_presenter(self, presenter: Callable[[], Presenter]) -> Client:
@@ -301,33 +325,47 @@ class Client:
 
         `code`: shipped code with its payload, or None to call `title` by name. `session_id`: the namespace of a cell.
         """
-        if self._connection.is_closed:
-            raise UsageError("this client is closed; make a new one")
         options = self._options.to_wire()
         options.session_id = session_id
-        call_id = secrets.token_bytes(16)
-        submit = pb.Submit(call_id=call_id, options=options)
-        if code is None:
-            submit.function = title
-        else:
-            submit.code.CopyFrom(code[0])
-            if not options.label:
-                submit.options.label = title
+        if code is not None and not options.label:
+            options.label = title
+        return self._start(Target(title, options, code), arguments, presenter)
+
+    def _start(
+        self, target: Target, arguments: bytes | codec.Encoded, presenter: Callable[[], Presenter] | None = None
+    ) -> Call[Any]:
+        call = self._new_call(target.title, presenter)
+        self._connection.submit(call, target, arguments)
+        return call
+
+    def _new_call(self, title: str, presenter: Callable[[], Presenter] | None = None) -> Call[Any]:
+        if self._connection.is_closed:
+            raise UsageError("this client is closed; make a new one")
         timeout = self._options.timeout
-        call: Call[Any] = Call(
-            call_id,
+        return Call(
+            random_id(),
             self._options.label or title,
             self._connection.cancel,
             self._connection.taken,
             presenter or self._presenter,
-            None if _span(timeout) == 0 or timeout is None else time.monotonic() + timeout,
+            None if timeout is None or _span(timeout) == 0 else time.monotonic() + timeout,
         )
-        self._connection.submit(call, submit, arguments, code[1] if code is not None else None)
-        return call
+
+    def _target(self, spec: pb.FunctionSpec) -> Target:
+        """A registered function with this client's options."""
+        target = self._targets.get(spec.name)
+        if target is None:
+            is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION
+            time = self._times.setdefault(spec.name, CallTime())
+            may_bundle = is_plain and self._options.may_bundle
+            target = self._targets[spec.name] = Target(spec.name, self._options.to_wire(), None, may_bundle, time)
+        return target
 
     def forget_signature(self, name: str) -> None:
         """Ask for the function's signature anew before its next call."""
         self._known.pop(name, None)
+        self._targets.pop(name, None)
+        self._times.pop(name, None)
 
     def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> introspect.KnownFunction:
         """Against the signature that is known here; before refusing, the current one is asked for."""
@@ -438,23 +476,6 @@ def _span(seconds: float | None) -> float:
 
 def _title(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))[:200]
-
-
-def _in_order(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    open_calls: deque[Call[Any]] = deque()
-    try:
-        for args in arguments:
-            open_calls.append(begin(args))
-            if len(open_calls) >= MAP_WINDOW:
-                while len(open_calls) > MAP_WINDOW // 2:
-                    yield open_calls.popleft().result()
-            while open_calls and open_calls[0].done():
-                yield open_calls.popleft().result()
-        while open_calls:
-            yield open_calls.popleft().result()
-    finally:
-        for call in open_calls:
-            call.cancel("its map ended early")
 
 
 def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:

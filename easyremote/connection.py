@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import secrets
@@ -10,13 +11,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from easyremote import discovery, lifetime
+from easyremote.bundling import MAX_TASK_BYTES, Bundle, Member, Target
 from easyremote.calls import Call
 from easyremote.core import client_session as core
 from easyremote.errors import EasyRemoteError, GatewayUnreachable, UsageError, from_code
-from easyremote.runtime import this_runtime
+from easyremote.runtime import random_id, this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -35,16 +37,25 @@ _log = logging.getLogger("easyremote")
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+class _Submission(NamedTuple):
+    """A call that is to be sent."""
+
+    target: Target
+    call: Call[Any]
+    arguments: bytes | codec.Encoded
+
+
 class Connection:
     """Thread-safe. Work is handed to the shared loop through one mailbox, so that many submissions make one wake-up."""
 
     def __init__(self, endpoint: discovery.Endpoint) -> None:
         self.endpoint = endpoint
-        self._calls: dict[bytes, Call[Any]] = {}
+        self._calls: dict[bytes, Call[Any] | Bundle] = {}
+        self._unwanted: dict[Bundle, set[int]] = {}  # tasks that were cancelled a moment ago
         self._pipelines: dict[bytes, deque[pb.Event]] = {}
         self._queries: dict[int, asyncio.Future[pb.Answer]] = {}
         self._query_ids = itertools.count(1)
-        self._mailbox: Mailbox[Callable[[], None]] = Mailbox(self._work_off)
+        self._mailbox: Mailbox[Callable[[], None] | _Submission] = Mailbox(self._work_off)
         self._pipeline_tasks: set[asyncio.Task[None]] = set()
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
@@ -80,18 +91,19 @@ class Connection:
         """Run this on the loop soon, in order."""
         self._mailbox.post(work)
 
-    def submit(self, call: Call[Any], submit: pb.Submit, arguments: codec.Encoded, code: codec.Encoded | None) -> None:
-        """Hand a call over. Its payloads are kept until it ends."""
+    def submit(self, call: Call[Any], target: Target, arguments: bytes | codec.Encoded) -> None:
+        """Hand a call over. Its payloads are kept until it ends. `arguments` as bytes: a small pickle."""
+        self._mailbox.post(_Submission(target, call, arguments))
+
+    def submit_tasks(self, call: Call[Any], target: Target, tasks: list[bytes]) -> None:
+        """Hand over one call that runs the function once for each of these arguments, and streams the results."""
 
         def work() -> None:
             if self.is_closed:
                 call._judged(_closed())
                 return
-            submit.arguments.CopyFrom(self._transfers.own(submit.call_id, arguments))
-            if code is not None:
-                submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, code))
-            self._calls[submit.call_id] = call
-            self._core.submit(submit, self._loop.time())
+            call._time, call._tasks = target.time, len(tasks)
+            self._begin(call, target, self._with_tasks(call._id, target, tasks))
 
         self.post(work)
 
@@ -100,13 +112,16 @@ class Connection:
             if self._calls.pop(call._id, None) is not None:
                 self._core.cancel(call._id, reason)
                 self._transfers.release(call._id)
+            elif call._bundle is not None:
+                bundle, number = call._bundle
+                self._unwanted.setdefault(bundle, set()).add(number)
 
         if not self.is_closed:
             self.post(work)
 
-    def taken(self, call: Call[Any], attempt: int, seq: int, size: int) -> None:
+    def taken(self, call: Call[Any], attempt: int, seq: int, size: int, items: int) -> None:
         def work() -> None:
-            self._core.taken(call._id, attempt, seq, size)
+            self._core.taken(call._id, attempt, seq, size, items)
             self._schedule_acks()
 
         if not self.is_closed:
@@ -138,16 +153,98 @@ class Connection:
 
     # ---- on the loop ---------------------------------------------------------------------------------------------
 
-    def _work_off(self, items: list[Callable[[], None]]) -> None:
+    def _work_off(self, items: list[Callable[[], None] | _Submission]) -> None:
+        gathered: list[_Submission] = []
         for item in items:
-            try:
-                item()
-            except Exception:  # one that fails must not take the others of its batch along
-                _log.exception("a request of this client failed")
-        if self._core.has_acks and self._core.outbox:
+            if isinstance(item, _Submission):
+                if gathered and gathered[0].target is not item.target:
+                    self._try(functools.partial(self._send_calls, gathered))
+                    gathered = []
+                gathered.append(item)
+                continue
+            if gathered:
+                self._try(functools.partial(self._send_calls, gathered))
+                gathered = []
+            self._try(item)
+        if gathered:
+            self._try(functools.partial(self._send_calls, gathered))
+        if self._unwanted:
+            self._cancel_tasks()
+        if self._core.acks_are_urgent or (self._core.has_acks and self._core.outbox):
             self._core.flush_acks()
         if self._core.outbox:
             self._link.flush()
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """One request that fails must not take the others of its batch along."""
+        try:
+            work()
+        except Exception:
+            _log.exception("a request of this client failed")
+
+    def _send_calls(self, waiting: list[_Submission]) -> None:
+        """Calls of one target, in as few submissions as is good for them."""
+        if self.is_closed:
+            for item in waiting:
+                item.call._judged(_closed())
+            return
+        target = waiting[0].target
+        room = target.time.room if target.may_bundle else 1
+        members: list[Member] = []
+        size = 0
+        for item in waiting:
+            if room == 1 or not isinstance(item.arguments, bytes):
+                self._send_call(target, item.call, item.arguments)
+                continue
+            if len(members) == room or size + len(item.arguments) > MAX_TASK_BYTES:
+                self._send_bundle(target, members)
+                members, size = [], 0
+            members.append((item.call, item.arguments))
+            size += len(item.arguments)
+        if members:
+            self._send_bundle(target, members)
+
+    def _send_call(self, target: Target, call: Call[Any], arguments: bytes | codec.Encoded) -> None:
+        submit = target.to_wire(call._id)
+        call._time = target.time
+        if isinstance(arguments, bytes):
+            submit.arguments.data = arguments
+        else:
+            submit.arguments.CopyFrom(self._transfers.own(call._id, arguments))
+        self._begin(call, target, submit)
+
+    def _send_bundle(self, target: Target, members: list[Member]) -> None:
+        if len(members) == 1:
+            self._send_call(target, *members[0])
+            return
+        bundle = Bundle(random_id(), target, members, self._send_again)
+        self._begin(bundle, target, self._with_tasks(bundle._id, target, [arguments for _, arguments in members]))
+
+    def _send_again(self, target: Target, members: list[Member]) -> None:
+        self._send_calls([_Submission(target, call, arguments) for call, arguments in members])
+        self._link.flush()
+
+    def _with_tasks(self, call_id: bytes, target: Target, tasks: list[bytes]) -> pb.Submit:
+        submit = target.to_wire(call_id)
+        submit.tasks.extend(tasks)
+        return submit
+
+    def _begin(self, call: Call[Any] | Bundle, target: Target, submit: pb.Submit) -> None:
+        if target.code is not None:
+            submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
+        self._calls[submit.call_id] = call
+        self._core.submit(submit, self._loop.time())
+
+    def _cancel_tasks(self) -> None:
+        unwanted, self._unwanted = self._unwanted, {}
+        for bundle, numbers in unwanted.items():
+            if bundle._id not in self._calls:
+                continue
+            if bundle.is_wanted:
+                self._core.cancel_tasks(bundle._id, bundle.unwanted(numbers))
+            else:
+                self._core.cancel(bundle._id, "its calls were cancelled")
+                self._forget(bundle._id)
 
     def _perform(self, effects: list[Any]) -> None:
         for effect in effects:
@@ -185,7 +282,7 @@ class Connection:
         else:
             self._arrive(call_id, call, event, codec.Encoded.of(payload) if payload is not None else None)
 
-    async def _run_pipeline(self, call_id: bytes, call: Call[Any]) -> None:
+    async def _run_pipeline(self, call_id: bytes, call: Call[Any] | Bundle) -> None:
         events = self._pipelines[call_id]
         try:
             while events and call_id in self._calls:
@@ -201,16 +298,20 @@ class Connection:
         finally:
             del self._pipelines[call_id]
 
-    def _arrive(self, call_id: bytes, call: Call[Any], event: pb.Event, encoded: codec.Encoded | None) -> None:
-        ended = event.WhichOneof("body") in ("result", "error")
+    def _arrive(self, call_id: bytes, call: Call[Any] | Bundle, event: pb.Event, encoded: codec.Encoded | None) -> None:
+        body = event.WhichOneof("body")
+        ended = body in ("result", "error")
+        seq = event.seq
+        if body == "result" and isinstance(call, Call) and call._time is not None:
+            call._time.ended(event, call._tasks)
         if call._arrive(event, encoded):
             size = encoded.size if encoded is not None else 0
-            self._core.taken(call_id, event.attempt, event.seq, size)
+            self._core.taken(call_id, event.attempt, seq, size, len(event.items.data) or 1)
             self._schedule_acks()
         if ended:
             self._forget(call_id)
 
-    def _forget(self, call_id: bytes) -> Call[Any] | None:
+    def _forget(self, call_id: bytes) -> Call[Any] | Bundle | None:
         self._transfers.release(call_id)
         return self._calls.pop(call_id, None)
 

@@ -30,6 +30,21 @@ def _fixed() -> pb.Runtime:
     )
 
 
+_ids: list[bytes] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.clear)  # a child must not give out the same ones
+
+
+def random_id() -> bytes:
+    """16 random bytes of the system's generator, which is asked for many at a time."""
+    while True:
+        try:
+            return _ids.pop()
+        except IndexError:
+            more = os.urandom(16 * 256)
+            _ids.extend(more[start : start + 16] for start in range(0, len(more), 16))
+
+
 def this_runtime() -> pb.Runtime:
     """A record of this process for a Hello."""
     runtime = pb.Runtime()

@@ -22,6 +22,7 @@ from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
+from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
 from easyremote.runtime import python_minor, this_runtime
@@ -36,6 +37,9 @@ _log = logging.getLogger("easyremote")
 
 LOAD_EVERY_S = 2.0
 TICK_S = 0.02
+GIVE_BACK_AFTER_S = 0.05
+"""A bundle of calls that runs for so long gives those back that haven't begun."""
+
 _STOP_GRACE_S = 0.5
 _ZOMBIE_AFTER_S = 1.0
 """A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
@@ -61,7 +65,12 @@ class _Run:
         self.task: asyncio.Task[None] | None = None
         self.emitter: ThreadEmitter | None = None
         self.worker: WorkerProcess | None = None
+        self.gave_back = False  # the tasks of a bundle that hadn't begun
         self.owed = 0  # credits held back while the window is closed
+
+
+_Posted = tuple[_Run, "pb.Event | list[bytes]", str, codec.Encoded | None]
+"""An event with the field that its payload goes into, and the payload; or a pack of items."""
 
 
 class Engine:
@@ -79,7 +88,7 @@ class Engine:
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         self._pool = WorkerPool(node_id)
         self._session_locks: dict[str, asyncio.Lock] = {}
-        self._mailbox: Mailbox[tuple[_Run, pb.Event, str, codec.Encoded | None]] = Mailbox(self._take_events)
+        self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
         self._confirmations: list[tuple[int, asyncio.Future[None]]] = []
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._async_thread: threading.Thread | None = None
@@ -168,6 +177,10 @@ class Engine:
                 attempt_run = self._runs.get(effect.attempt.key)
                 if attempt_run is not None:
                     self._stop_run(attempt_run, effect.code, effect.message)
+            elif isinstance(effect, core.StopTasks):
+                attempt_run = self._runs.get(effect.attempt.key)
+                if attempt_run is not None:
+                    self._stop_tasks(attempt_run, effect.tasks)
             elif isinstance(effect, core.Release):
                 self._transfers.release(effect.attempt.key)
             elif isinstance(effect, core.WindowOpened):
@@ -245,6 +258,26 @@ class Engine:
         elif attempt_run.task is not None:
             attempt_run.task.cancel()
 
+    def _stop_tasks(self, attempt_run: _Run, unwanted: list[int]) -> None:
+        """Begin these tasks of a bundle no more. Where one of them is running, give the others back and stop the attempt."""
+        tasks = attempt_run.emitter.tasks if attempt_run.emitter is not None else None
+        if attempt_run.worker is not None:
+            attempt_run.worker.change_tasks(attempt_run.attempt.call_id, unwanted)
+        elif tasks is not None and tasks.skip(unwanted):
+            self._give_tasks_back(attempt_run)
+            self._stop_run(attempt_run, "cancelled", "the client cancelled it")
+
+    def _give_tasks_back(self, attempt_run: _Run) -> None:
+        """The tasks that haven't begun go back to the client, which sends them elsewhere, or one by one."""
+        attempt_run.gave_back = True
+        if attempt_run.worker is not None:
+            attempt_run.worker.change_tasks(attempt_run.attempt.call_id)
+            return
+        tasks = attempt_run.emitter.tasks if attempt_run.emitter is not None else None
+        first = tasks.give_back() if tasks is not None else None
+        if first is not None:
+            self._emit(attempt_run, pb.Event(returned=pb.Returned(first=first)))
+
     def _give_up_thread(self, attempt_run: _Run) -> None:
         if attempt_run.attempt.has_ended:
             return
@@ -276,7 +309,10 @@ class Engine:
             lambda event, field, encoded: self.post(attempt_run, event, field, encoded),
         )
         attempt_run.emitter = emitter
-        if registered.spec.kind in _COROUTINES:
+        submit = attempt_run.attempt.submit
+        if submit.tasks:
+            emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks)
+        if registered.spec.kind in _COROUTINES and not submit.tasks:
             loop = self._user_loop()
             attempt_run.emitter.is_async = True
             work = decode_and_run_async(function, arguments, emitter)
@@ -294,15 +330,18 @@ class Engine:
             self._async_thread.start()
         return self._async_loop
 
-    def post(self, attempt_run: _Run, event: pb.Event, field: str, encoded: codec.Encoded | None) -> None:
-        """An event from another thread."""
+    def post(self, attempt_run: _Run, event: pb.Event | list[bytes], field: str, encoded: codec.Encoded | None) -> None:
+        """An event, or a pack of items, from another thread."""
         with contextlib.suppress(RuntimeError, EasyRemoteError):  # the loop has ended: so has the node
             self._mailbox.post((attempt_run, event, field, encoded))
 
-    def _take_events(self, items: list[tuple[_Run, pb.Event, str, codec.Encoded | None]]) -> None:
+    def _take_events(self, items: list[_Posted]) -> None:
         for attempt_run, event, field, encoded in items:
             if attempt_run.attempt.has_ended:
                 continue  # it was given up, and comes too late
+            if isinstance(event, list):
+                self._take_pack(attempt_run, event)
+                continue
             if encoded is not None:
                 payload = self._transfers.own(attempt_run.attempt.key, encoded)
                 (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
@@ -310,6 +349,14 @@ class Engine:
             if attempt_run.emitter is not None:
                 attempt_run.owed += 1
                 self._pay_credits(attempt_run)
+
+    def _take_pack(self, attempt_run: _Run, pack: list[bytes]) -> None:
+        emitter = attempt_run.emitter
+        assert emitter is not None, "who posts a pack has an emitter"
+        data = emitter.packer.take(pack)
+        self._emit(attempt_run, pb.Event(items=pb.Items(data=data)), sum(map(len, data)))
+        attempt_run.owed += len(data)
+        self._pay_credits(attempt_run)
 
     def _pay_credits(self, attempt_run: _Run) -> None:
         """Let the producer go on, unless its consumer is behind."""
@@ -377,7 +424,11 @@ class Engine:
         """Run it in a worker process and wait for its end. `encoded` is the code where the node holds it already."""
         attempt = attempt_run.attempt
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options)
-        submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
+        if attempt.submit.tasks:
+            submit.tasks.extend(attempt.submit.tasks)
+            submit.skipped_tasks.extend(attempt.submit.skipped_tasks)
+        else:
+            submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
         worker = take(code.digest)
         try:
             is_loaded = code.digest and code.digest in worker.loaded
@@ -437,6 +488,10 @@ class Engine:
             if payload.HasField("blob"):
                 name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
                 payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
+        if body == "items":
+            size = sum(map(len, event.items.data))
+        if body == "returned" and event.returned.stop:
+            self._stop_run(attempt_run, "cancelled", "the client cancelled it")
         if body == "error" and attempt_run.stop is not None:
             event.error.CopyFrom(self._stop_error(attempt_run))
         self._emit(attempt_run, event, size)
@@ -444,7 +499,7 @@ class Engine:
             if not ended.done():
                 ended.set_result(None)
             return
-        attempt_run.owed += body == "item"
+        attempt_run.owed += len(event.items.data) if body == "items" else body == "item"
         self._pay_credits(attempt_run)
 
     def _worker_died(self, attempt_run: _Run, error: WorkerDied, ended: asyncio.Future[None]) -> None:
@@ -493,6 +548,7 @@ class Engine:
                 for attempt_run in list(self._runs.values()):
                     if attempt_run.emitter is not None:
                         attempt_run.emitter.flush_due()
+                    self._check_bundle(attempt_run)
                 effects = self._core.tick(self._loop.time())
                 if effects:
                     self._perform(effects)
@@ -500,6 +556,14 @@ class Engine:
                 _log.exception("a call of node %s couldn't be looked after", self.node_id)
             if self._core.outbox:
                 self._link.flush()
+
+    def _check_bundle(self, attempt_run: _Run) -> None:
+        """A bundle is made of calls that were short. Where one isn't, the others mustn't wait for it."""
+        attempt = attempt_run.attempt
+        if not attempt.submit.tasks or attempt_run.gave_back or attempt.started_at is None:
+            return
+        if self._loop.time() - attempt.started_at > GIVE_BACK_AFTER_S:
+            self._give_tasks_back(attempt_run)
 
     async def _report(self) -> None:
         while True:

@@ -61,6 +61,8 @@ def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
         return pb.ErrorInfo(
             code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
         )
+    if submit.tasks and submit.HasField("arguments"):
+        return pb.ErrorInfo(code="remote_protocol", message="a call has arguments or tasks, not both")
     if submit.seen_attempt > MAX_ATTEMPT or submit.attempt_floor > MAX_ATTEMPT:
         return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
     python = submit.code.python if is_code else ""

@@ -34,7 +34,7 @@ from easyremote.core.records import (
     Session,
 )
 from easyremote.core.relay import Relay
-from easyremote.core.transitions import CallEvent, CallState
+from easyremote.core.transitions import UNREPEATABLE, CallEvent, CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -218,7 +218,7 @@ class Broker:
         if call is None:
             call = self._adopt(node, state)
         elif call.node is node and call.attempt == state.attempt:
-            pass  # it was there all the time
+            self._skip_tasks(call)  # it was there all the time, and may not have heard
         elif _is_newer(state, call):
             self._take_over(call, node, state)
         else:
@@ -341,6 +341,8 @@ class Broker:
             self._send(session, call.verdict)
         elif call.node is not None:
             self._send(call.node.session, self._resume(call))
+            call.submit.skipped_tasks[:] = submit.skipped_tasks
+            self._skip_tasks(call)
         elif call.state is CallState.ENDED and not submit.seen_end:
             self._run_again(call, "", "its node vanished before the result was collected")
 
@@ -444,8 +446,20 @@ class Broker:
 
     def _on_cancel(self, session: Session, frame: pb.Frame) -> None:
         call = self._calls.get(frame.cancel.call_id)
-        if call is not None and call.client is session:
+        if call is None or call.client is not session:
+            return
+        if frame.cancel.tasks:
+            call.submit.skipped_tasks.extend(frame.cancel.tasks)
+            self._skip_tasks(call)
+        else:
             self._abandon(call, frame.cancel.reason[:1000])
+
+    def _skip_tasks(self, call: Call) -> None:
+        """Tell its node which tasks of a bundle aren't wanted; a node that it has yet to come to sees it in the Submit."""
+        tasks = call.submit.skipped_tasks
+        if tasks and call.node is not None:
+            cancel = pb.Cancel(call_id=call.call_id, attempt=call.attempt, tasks=tasks)
+            self._send(call.node.session, pb.Frame(cancel=cancel))
 
     def _on_synced(self, session: Session, frame: pb.Frame) -> None:
         """A client that came back has repeated all calls that it still wants."""
@@ -490,7 +504,7 @@ class Broker:
             return
         body = event.WhichOneof("body")
         client = call.client
-        if body == "item":
+        if body in UNREPEATABLE:
             call.sent_item = True
         if body in ("result", "error"):
             self._attempt_ended(call, node, event, failed=body == "error")
@@ -510,7 +524,7 @@ class Broker:
             node.finished += 1
             node.failed += failed
             if event.run_s > 0:
-                node.learn(call.submit.function, event.run_s)
+                node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1)
         if call.is_abandoned:
             self._forget_at(node, call.call_id, call.attempt)
             self._drop(call)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from easyremote.config import PROTOCOL_VERSION
+from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -30,9 +31,6 @@ gateway's `MAX_RETRIES`."""
 ACK_ITEMS = 64
 ACK_BYTES = 1024 * 1024
 """Taken events are acknowledged at the latest after so many items, or so many bytes: a quarter of the producer's window."""
-
-TASK_EVENTS = frozenset({"item", "items", "failure", "returned"})
-"""An attempt that has emitted one of these isn't replaced by another, which would emit it again."""
 
 
 class Deliver(NamedTuple):
@@ -300,7 +298,7 @@ class ClientSession:
             self._allow(call)
         body = event.WhichOneof("body")
         call.seq = event.seq
-        call.has_item = call.has_item or body in TASK_EVENTS
+        call.has_item = call.has_item or body in UNREPEATABLE
         call.has_ended = body in ("result", "error")
         self._effects.append(Deliver(event.call_id, event))
 

@@ -105,10 +105,11 @@ class Node:
     def expected_s(self, function: str) -> float:
         return self.durations_s.get(function, 0.0)
 
-    def learn(self, function: str, run_s: float) -> None:
-        """Take a measured duration into the smoothed ones."""
+    def learn(self, function: str, run_s: float, tasks: int = 1) -> None:
+        """Take a measured duration, of so many runs of the function, into the smoothed ones."""
         run_s = min(max(run_s, SHORTEST_S), LONGEST_S)
         self.service_s += SMOOTHING * (run_s - self.service_s) if self.service_s else run_s
+        run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations_s.get(function)
         self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
 

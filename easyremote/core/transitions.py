@@ -9,6 +9,9 @@ import enum
 
 from easyremote.errors import LocalProtocolError
 
+UNREPEATABLE = frozenset({"item", "items", "failure", "returned"})
+"""Events after which an attempt isn't replaced by another one, which would emit them again."""
+
 
 class CallState(enum.Enum):
     """Where a call is."""

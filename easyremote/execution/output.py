@@ -33,6 +33,10 @@ class OutputBuffer:
         self._size = 0
         self._flushed_at = 0.0
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._pending
+
     def write(self, is_stderr: bool, text: str) -> None:
         text = wire_text(text)
         with self._lock:

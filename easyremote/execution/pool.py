@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
@@ -106,7 +106,11 @@ class WorkerProcess:
             self.loaded.add(submit.code.digest)
 
     def give_credit(self, count: int) -> None:
-        self.send(pb.Frame(ack=pb.Ack(calls=[pb.Acknowledged()] * count)))
+        self.send(pb.Frame(ack=pb.Ack(calls=[pb.Acknowledged(seq=count)])))
+
+    def change_tasks(self, call_id: bytes, unwanted: Iterable[int] = ()) -> None:
+        """Don't begin these tasks of the running bundle, and stop the one that runs; none named: begin no more of them."""
+        self.send(pb.Frame(cancel=pb.Cancel(call_id=call_id, tasks=unwanted)))
 
     def pause(self) -> None:
         """Read no more from it for now; what it prints fills its pipe and then makes it wait."""

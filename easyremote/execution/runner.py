@@ -21,7 +21,7 @@ def run(
     """Call it in this thread. Exactly one `result` or `failed` comes out, whatever the function does."""
     token = current.set(emitter)
     try:
-        value = _call(function, args, kwargs)
+        value = call_checked(function, args, kwargs)
         is_stream = inspect.isgenerator(value) or inspect.isasyncgen(value)
         if inspect.isgenerator(value):
             value = _drive(value, emitter)
@@ -40,14 +40,15 @@ async def run_async(
     """The same for `async def` functions, on the running loop."""
     current.set(emitter)
     try:
-        value = _call(function, args, kwargs)
+        value = call_checked(function, args, kwargs)
         is_stream = inspect.isasyncgen(value)
         emitter.result(await _finish(value, emitter), is_stream)
     except BaseException as error:
         emitter.failed(error)
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_checked(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call it. Raises BadArguments where its TypeError comes from the arguments."""
     try:
         return function(*args, **kwargs)
     except TypeError as error:

@@ -11,14 +11,17 @@ from typing import Any
 from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
+from easyremote.execution.packing import Packer
 from easyremote.execution.runner import run, run_async
+from easyremote.execution.tasks import Tasks, run_tasks
 from easyremote.execution.threads import interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-Post = Callable[[pb.Event, str, "codec.Encoded | None"], None]
-"""Takes an event, the field that its payload goes into, and the payload. Called in the function's thread."""
+Post = Callable[["pb.Event | list[bytes]", str, "codec.Encoded | None"], None]
+"""Takes an event, the field that its payload goes into, and the payload; or a pack of items that may still be growing. Called in
+the function's thread."""
 
 
 class ThreadEmitter:
@@ -30,7 +33,9 @@ class ThreadEmitter:
         self.future: Any = None  # of a coroutine on the user loop
         self.credits = Credits(ITEMS_AHEAD)
         self.is_async = False
-        self._post_event = post
+        self.packer = Packer()
+        self.tasks: Tasks | None = None  # of a bundle
+        self._post_whole = post
         self._accept = submit.options.accept
         self._wants_output = submit.options.output
         self._buffer = OutputBuffer(self._send_output)
@@ -59,13 +64,27 @@ class ThreadEmitter:
         self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
 
     def item(self, value: Any) -> None:
-        self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
+        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
+        if data is None:
+            self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
+            return
+        if not self._buffer.is_empty:
+            self._buffer.flush()
+        self.credits.take()
+        self._pack(data)
 
     async def item_async(self, value: Any) -> None:
-        encoded = codec.encode_as(value, self._accept).detached()
+        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
+        encoded = codec.encode_as(value, self._accept).detached() if data is None else None
         self._buffer.flush()
         await self.credits.take_async()
-        self._post_event(pb.Event(), "item", encoded)
+        if data is not None:
+            self._pack(data)
+        else:
+            self._post_event(pb.Event(), "item", encoded)
+
+    def failure(self, error: BaseException) -> None:
+        self._post(pb.Event(failure=describe(error, self.node_id)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         encoded = codec.encode_as(value, self._accept).detached()
@@ -87,6 +106,15 @@ class ThreadEmitter:
         if not self.is_async:
             self.credits.overdraw()
         self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+
+    def _pack(self, data: bytes) -> None:
+        pack = self.packer.add(data)
+        if pack is not None:
+            self._post_whole(pack, "items", None)
+
+    def _post_event(self, event: pb.Event, field: str, encoded: codec.Encoded | None) -> None:
+        self.packer.seal()
+        self._post_whole(event, field, encoded)
 
     def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:
         self._buffer.flush()
@@ -117,16 +145,20 @@ class ThreadEmitter:
 
 
 def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter) -> None:
+    """Run the call, or the tasks that the emitter has, in this thread."""
     try:
         if not emitter.entered():
             raise InterruptedError("cancelled before it began")
-        args, kwargs = codec.decode_arguments(arguments)
+        args, kwargs = codec.decode_arguments(arguments) if emitter.tasks is None else ((), {})
     except BaseException as error:
         emitter.left()
         emitter.failed(error)
         return
     try:
-        run(function, args, kwargs, emitter)
+        if emitter.tasks is not None:
+            run_tasks(function, emitter.tasks, emitter)
+        else:
+            run(function, args, kwargs, emitter)
     finally:
         emitter.left()
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -27,15 +28,19 @@ from easyremote.execution.functions import load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
+from easyremote.execution.tasks import Tasks, run_tasks
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 CONFIG_VARIABLE = "EASYREMOTE_WORKER"
-ITEMS_AHEAD = 64
+ITEMS_AHEAD = 512
 """Items that a generator may produce before the first of them was taken on by the node."""
 
 _LOADED_FUNCTIONS = 32
+
+_BUSY_S = 0.001
+"""An item that comes so soon after another one leaves with those that follow, from a thread; any other leaves at once."""
 
 
 class Worker:
@@ -49,6 +54,7 @@ class Worker:
         self.send_lock = threading.Lock()
         self.submissions: queue.SimpleQueue[pb.Submit] = queue.SimpleQueue()
         self.running: _Emitter | None = None
+        self.packed: queue.SimpleQueue[_Emitter] = queue.SimpleQueue()  # have items to send
         self._is_sending = False  # the main thread is inside `send`, where an interrupt would tear a frame
         self._interrupt_pending = False
         self._pid = os.getpid()
@@ -58,11 +64,16 @@ class Worker:
     def main(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._read, name="easyremote-link", daemon=True).start()
+        threading.Thread(target=self._send_packed, name="easyremote-items", daemon=True).start()
         while True:
             submit = self.submissions.get()
             with contextlib.suppress(KeyboardInterrupt):  # came a moment after the call it was meant for
                 self._run(submit)
             self.running = None
+
+    def _send_packed(self) -> None:
+        while True:
+            self.packed.get().flush_items()
 
     def _forked(self) -> None:
         """A child that the function forked: it isn't the worker; what it prints goes through the pipes."""
@@ -104,7 +115,9 @@ class Worker:
                     if body == "submit":
                         self.submissions.put(frame.submit)
                     elif body == "ack" and self.running is not None:
-                        self.running.credits.give(len(frame.ack.calls))
+                        self.running.credits.give(frame.ack.calls[0].seq)
+                    elif body == "cancel" and self.running is not None:
+                        self.running.tasks_changed(frame.cancel)
         finally:
             os.killpg(0, signal.SIGKILL)  # the node is gone
 
@@ -114,13 +127,18 @@ class Worker:
         self.running = emitter
         try:
             function = self._function(submit)
+            if submit.tasks:
+                emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks)
             args, kwargs = (), {}
             if submit.HasField("arguments"):
                 args, kwargs = codec.decode_arguments(from_payload(submit.arguments, self.shared))
         except BaseException as error:
             emitter.failed(error)
         else:
-            run(function, args, kwargs, emitter, _run_coroutine)
+            if emitter.tasks is not None:
+                run_tasks(function, emitter.tasks, emitter, _run_coroutine)
+            else:
+                run(function, args, kwargs, emitter, _run_coroutine)
         finally:
             if os.getpid() != self._pid:
                 sys.stdout.flush()
@@ -152,8 +170,12 @@ class _Emitter:
         self.node_id = worker.node_id
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
+        self.tasks: Tasks | None = None
         self.has_ended = False
         self._worker = worker
+        self._items: list[bytes] = []
+        self._items_lock = threading.RLock()
+        self._items_sent_at = 0.0
         self._accept = submit.options.accept
         self._wants_output = submit.options.output
 
@@ -172,11 +194,49 @@ class _Emitter:
 
     def item(self, value: Any) -> None:
         self.credits.take()
-        self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+        self._item(value)
 
     async def item_async(self, value: Any) -> None:
         await self.credits.take_async()
-        self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+        self._item(value)
+
+    def _item(self, value: Any) -> None:
+        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
+        if data is None:
+            self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+            return
+        if not self.buffer.is_empty:
+            self.buffer.flush()
+        with self._items_lock:
+            self._items.append(data)
+            is_first = len(self._items) == 1
+        if time.monotonic() - self._items_sent_at > _BUSY_S:
+            self.flush_items()
+        elif is_first:
+            self._worker.packed.put(self)
+
+    def flush_items(self) -> None:
+        """Send the items that wait. Safe from any thread."""
+        with self._items_lock:
+            if self._items:
+                data, self._items = self._items, []
+                self._items_sent_at = time.monotonic()
+                self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, items=pb.Items(data=data))))
+
+    def failure(self, error: BaseException) -> None:
+        self._send(pb.Event(failure=describe(error, self.node_id)))
+
+    def tasks_changed(self, cancel: pb.Cancel) -> None:
+        """Some of a bundle's tasks aren't wanted any more; or, when none are named, no more are to be begun here."""
+        if self.tasks is None or cancel.call_id != self.call_id:
+            return
+        runs = bool(cancel.tasks) and self.tasks.skip(cancel.tasks)
+        if cancel.tasks and not runs:
+            return
+        first = self.tasks.give_back()
+        if first is not None or runs:
+            returned = pb.Returned(first=self.tasks.count if first is None else first, stop=runs)
+            self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, returned=returned)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         rich_display.flush_figures()
@@ -196,11 +256,13 @@ class _Emitter:
 
     def _send(self, event: pb.Event) -> None:
         self._worker.capture.flush()
+        self.flush_items()
         event.call_id = self.call_id
         self._worker.send(pb.Frame(event=event))
 
     def _send_output(self, is_stderr: bool, text: str) -> None:
         if self._wants_output:
+            self.flush_items()
             event = pb.Event(call_id=self.call_id, output=pb.Output(is_stderr=is_stderr, text=text))
             self._worker.send(pb.Frame(event=event))
 

@@ -23,6 +23,11 @@ PICKLE = ""
 JSON = "application/json"
 RAW = "application/octet-stream"
 
+SMALL_BYTES = 1024
+"""A pickle stream up to this size may share its event, or its bundle, with others."""
+
+_FEW = 32
+
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
 
 Part = bytes | bytearray | memoryview
@@ -67,12 +72,37 @@ class Encoded:
         return cls(payload.content_type, [payload.data, *payload.buffers])
 
 
+def pickled_small(value: Any) -> bytes | None:
+    """The pickle stream of a small value of plain parts, quickly; None for anything else."""
+    if type(value) in _PLAIN or _is_plain(value, 3):
+        data = pickle.dumps(value, protocol=5)
+        return data if len(data) <= SMALL_BYTES else None
+    return None
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether plain pickle takes it as cloudpickle would, which is known without looking far."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth == 0 or kind not in (tuple, list, dict) or len(value) > _FEW:
+        return False
+    for part in (*value, *value.values()) if kind is dict else value:
+        if type(part) not in _PLAIN and not _is_plain(part, depth - 1):
+            return False
+    return True
+
+
+unpickle = pickle.loads
+"""A value from a stream that `pickled_small` made."""
+
+
 def encode(value: Any, name: str = "value") -> Encoded:
     """Pickle a value. `name` is what the error calls it.
 
     Raises UnpicklableError, whose `path` leads to the part at fault.
     """
-    if type(value) in _PLAIN:
+    if _is_plain(value, 3):
         return Encoded(PICKLE, [pickle.dumps(value, protocol=5)])
     buffers: list[pickle.PickleBuffer] = []
     try:
@@ -86,7 +116,7 @@ def encode(value: Any, name: str = "value") -> Encoded:
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:
     """Pickle the arguments of a call, the fast way where all are plain. `names` are what errors call the positional ones."""
-    if not kwargs and all(type(value) in _PLAIN for value in args):
+    if _is_plain(args, 3) and (not kwargs or _is_plain(kwargs, 3)):
         return Encoded(PICKLE, [pickle.dumps((args, kwargs), protocol=5)])
     try:
         return encode((args, kwargs), "arguments")

@@ -449,10 +449,12 @@ class Items(_message.Message):
     def __init__(self, data: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Returned(_message.Message):
-    __slots__ = ("first",)
+    __slots__ = ("first", "stop")
     FIRST_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
     first: int
-    def __init__(self, first: _Optional[int] = ...) -> None: ...
+    stop: bool
+    def __init__(self, first: _Optional[int] = ..., stop: _Optional[bool] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("node_id", "version", "kind", "waits")
