@@ -12,13 +12,14 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim bench wheel clean
+.PHONY: help venv demo lab test lint format protos sim bench bench-peers wheel clean
 
 help: ## Show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 venv: $(READY) ## Create .venv with everything needed to run, test and develop (at once when up to date)
 	@:
@@ -61,8 +62,19 @@ protos: venv ## Generate easyremote/wire/v1 from protos/
 sim: venv ## Run the simulations alone
 	@"$(BIN)/pytest" tests/sim $(ARGS)
 
-bench: venv ## Run the benchmarks
+bench: venv ## Measure EasyRemote beside the bare relays that limit it
 	@"$(BIN)/python" -m benchmarks.run $(ARGS)
+
+bench-peers: venv $(PEERS)/.ready ## Measure it beside Ray, Dask, ipyparallel, nats, Pyro5, rpyc, easyremote 2.0.2
+	@"$(BIN)/python" -m benchmarks.run --peers $(ARGS)
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt benchmarks/peers/requirements-old.txt
+	@echo "installing the peers into $(PEERS); the first time takes a minute or two"
+	@"$(BIN)/python" -m venv "$(PEERS)/venv"
+	@"$(PEERS)/venv/bin/python" -m pip install -qq -r benchmarks/peers/requirements.txt
+	@"$(BIN)/python" -m venv "$(PEERS)/old"
+	@"$(PEERS)/old/bin/python" -m pip install -qq -r benchmarks/peers/requirements-old.txt
+	@touch "$@"
 
 wheel: venv ## Build the wheel into dist/
 	@rm -f dist/easyremote-*.whl

@@ -1,109 +1,348 @@
-"""The limit: a bare grpc.aio relay of 100 raw bytes with the same hops (client, gateway, node: three processes), nothing else.
+"""The limit: relays that do nothing but pass raw bytes, with the same hops as a call (client, gateway, node: three processes).
 
-python -m benchmarks.limit [calls]
+Kinds: gRPC's one bidirectional stream, with grpc.aio on uvloop, on asyncio, or with gRPC's thread API; and TCP with asyncio on
+uvloop, four bytes of length before each message. A message is 100 bytes, an echo travels in pieces of 1 MiB. Nothing is numbered,
+acknowledged, batched or pickled.
+
+`python -m benchmarks.limit gateway|node KIND` is one of the processes; `python -m benchmarks.run --systems relay-tcp` measures.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
+import queue
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
-from easyremote.transport.loop import new_event_loop
-from easyremote.transport.options import CHANNEL_OPTIONS, SERVER_OPTIONS
+from benchmarks.peers.children import Child
+from benchmarks.workloads import MIB, System, timed_calls
+
+KINDS = ("grpc-uvloop", "grpc-asyncio", "grpc-threads", "tcp")
+
+_MESSAGE = b"x" * 100
+_PIECE_BYTES = MIB
+_HELD = 64
+"""Messages that a relay holds for a slow reader at most."""
 
 _METHOD = "/limit.Relay/Talk"
+_OPTIONS = [("grpc.max_receive_message_length", 4 * MIB), ("grpc.max_send_message_length", 4 * MIB)]
 
 
-async def gateway() -> None:
-    """Passes what the client says to the node, and back."""
-    queues: dict[str, asyncio.Queue[bytes]] = {"client": asyncio.Queue(), "node": asyncio.Queue()}
+class Line(Protocol):
+    """One side's stream of messages."""
 
-    async def talk(_: Any, context: Any) -> None:
-        role = dict(context.invocation_metadata())["role"]
-        other = queues["node" if role == "client" else "client"]
+    async def write(self, message: bytes) -> None: ...
 
-        async def read() -> None:
-            while (message := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-                other.put_nowait(message)
+    async def read(self) -> bytes:
+        """The next message, empty at the end."""
+        ...
 
-        reader = asyncio.create_task(read())
+
+class Relay(System):
+    """The client's side, as a system to be measured."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._children: list[Child] = []
+        self._client: _AsyncClient | _ThreadClient | None = None
+
+    def start(self) -> None:
+        gateway, node = (Child.module("benchmarks.limit", role, self._kind) for role in ("gateway", "node"))
+        self._children += [gateway, node]
+        port = gateway.answer()
+        node.tell(port)
+        node.answer()
+        self._client = _ThreadClient(port) if self._kind == "grpc-threads" else _AsyncClient(self._kind, port)
+
+    def stop(self) -> None:
+        if self._client:
+            self._client.close()
+        for child in reversed(self._children):
+            child.stop()
+
+    def version(self) -> str:
+        if self._kind == "tcp":
+            import uvloop
+
+            return f"uvloop {uvloop.__version__}"
+        return f"grpcio {grpc.__version__}"
+
+    def noop(self) -> None:
+        self._there_and_back([_MESSAGE])
+
+    def latencies(self, calls: int, within_s: float) -> list[float]:
+        assert self._client is not None
+        return self._client.latencies(calls, within_s)
+
+    def in_flight(self, calls: int) -> None:
+        self._there_and_back([_MESSAGE] * calls)
+
+    def echo(self, array: Any) -> Any:
+        import numpy as np
+
+        data = memoryview(array).cast("B")
+        pieces = (bytes(data[at : at + _PIECE_BYTES]) for at in range(0, len(data), _PIECE_BYTES))
+        back = np.empty_like(array)
+        there = memoryview(back).cast("B")
+        at = 0
+
+        def take(piece: bytes) -> None:
+            nonlocal at
+            there[at : at + len(piece)] = piece
+            at += len(piece)
+
+        assert self._client is not None
+        self._client.exchange(pieces, -(-len(data) // _PIECE_BYTES), take)
+        return back
+
+    def gateway_pid(self) -> int | None:
+        return self._children[0].process.pid
+
+    def _there_and_back(self, messages: list[bytes]) -> None:
+        assert self._client is not None
+        self._client.exchange(iter(messages), len(messages), lambda message: None)
+
+
+class _AsyncClient:
+    """Over grpc.aio or TCP, on a loop that runs while something is asked of it."""
+
+    def __init__(self, kind: str, port: str) -> None:
+        self._loop = _new_loop(kind)
+        self._opened = _connect(kind, port, "client")
+        self._line = self._loop.run_until_complete(self._opened.__aenter__())
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._opened.__aexit__(None, None, None))
+        self._loop.close()
+
+    def latencies(self, calls: int, within_s: float) -> list[float]:
+        async def one_after_another() -> list[float]:
+            times: list[float] = []
+            until = time.perf_counter() + within_s
+            while len(times) < calls and (began := time.perf_counter()) < until:
+                await self._line.write(_MESSAGE)
+                await self._line.read()
+                times.append(time.perf_counter() - began)
+            return times
+
+        return self._loop.run_until_complete(one_after_another())
+
+    def exchange(self, messages: Iterator[bytes], count: int, take: Callable[[bytes], None]) -> None:
+        """Write them all and read as many, at the same time."""
+
+        async def write() -> None:
+            for message in messages:
+                await self._line.write(message)
+
+        async def both() -> None:
+            writer = asyncio.create_task(write())
+            for _ in range(count):
+                take(await self._line.read())
+            await writer
+
+        self._loop.run_until_complete(both())
+
+
+class _ThreadClient:
+    """gRPC's thread API: it reads messages to send from an iterator in a thread of its own."""
+
+    def __init__(self, port: str) -> None:
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=_OPTIONS)
+        self._outbox: queue.Queue[bytes | None] = queue.Queue(_HELD)
+        self._replies = self._channel.stream_stream(_METHOD)(
+            iter(self._outbox.get, None), metadata=(("role", "client"),)
+        )
+
+    def close(self) -> None:
+        self._outbox.put(None)
+        self._channel.close()
+
+    def latencies(self, calls: int, within_s: float) -> list[float]:
+        def call() -> None:
+            self._outbox.put(_MESSAGE)
+            next(self._replies)
+
+        return timed_calls(call, calls, within_s)
+
+    def exchange(self, messages: Iterator[bytes], count: int, take: Callable[[bytes], None]) -> None:
+        """Write them all and read as many, at the same time."""
+
+        def write() -> None:
+            for message in messages:
+                self._outbox.put(message)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        for _ in range(count):
+            take(next(self._replies))
+        writer.join()
+
+
+class _GrpcLine:
+    """A stream of grpc.aio, of either end."""
+
+    def __init__(self, stream: Any) -> None:
+        self.write = stream.write
+        self._stream = stream
+
+    async def read(self) -> bytes:
+        message = await self._stream.read()
+        return b"" if message is grpc.aio.EOF else message  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _TcpLine:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def write(self, message: bytes) -> None:
+        self._writer.write(len(message).to_bytes(4, "big"))
+        self._writer.write(message)
+        await self._writer.drain()
+
+    async def read(self) -> bytes:
+        try:
+            return await self._reader.readexactly(int.from_bytes(await self._reader.readexactly(4), "big"))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+
+
+@asynccontextmanager
+async def _connect(kind: str, port: str, role: str) -> AsyncIterator[Line]:
+    """A line to the relay, as its client or its node."""
+    if kind == "tcp":
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port), limit=2 * MIB)
+        line = _TcpLine(reader, writer)
+        await line.write(role.encode())
+        yield line
+        writer.close()
+    else:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_OPTIONS) as channel:
+            stream = channel.stream_stream(_METHOD)(metadata=(("role", role),))
+            yield _GrpcLine(stream)
+            stream.cancel()
+
+
+class _Gateway:
+    """Passes what the client says to the node, and back. It holds _HELD messages for each, then it stops reading."""
+
+    def __init__(self) -> None:
+        self._for: dict[str, asyncio.Queue[bytes]] = {"client": asyncio.Queue(_HELD), "node": asyncio.Queue(_HELD)}
+
+    async def talk(self, role: str, line: Line) -> None:
+        reader = asyncio.create_task(self._read(line, self._for["node" if role == "client" else "client"]))
         try:
             while True:
-                await context.write(await queues[role].get())
+                await line.write(await self._for[role].get())
         finally:
             reader.cancel()
 
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    handler = grpc.stream_stream_rpc_method_handler(talk)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("limit.Relay", {"Talk": handler}),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    async def _read(self, line: Line, other: asyncio.Queue[bytes]) -> None:
+        while message := await line.read():
+            await other.put(message)
+
+
+async def _serve(kind: str) -> None:
+    await (_serve_tcp() if kind == "tcp" else _serve_grpc())
+
+
+async def _serve_grpc() -> None:
+    gateway = _Gateway()
+
+    async def talk(_: Any, context: Any) -> None:
+        await gateway.talk(dict(context.invocation_metadata())["role"], _GrpcLine(context))
+
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((_handler(talk),))
+    port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    print(port, flush=True)
     await server.wait_for_termination()
 
 
-async def node(port: str) -> None:
-    """Sends back what it gets."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        call = channel.stream_stream(_METHOD)(metadata=(("role", "node"),))
+async def _serve_tcp() -> None:
+    gateway = _Gateway()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = _TcpLine(reader, writer)
+        await gateway.talk((await line.read()).decode(), line)
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, limit=2 * MIB)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def _answer(kind: str, port: str) -> None:
+    """The node: sends back what it gets."""
+    async with _connect(kind, port, "node") as line:
         print("ready", flush=True)
-        while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            await call.write(message)
+        while message := await line.read():
+            await line.write(message)
 
 
-async def client(port: str, calls: int) -> dict[str, float]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        call = channel.stream_stream(_METHOD)(metadata=(("role", "client"),))
-        times = []
-        for _ in range(calls):
-            began = time.perf_counter()
-            await call.write(b"x" * 100)
-            await call.read()
-            times.append((time.perf_counter() - began) * 1000)
-        call.cancel()
-    times.sort()
-    return {"p50_ms": times[len(times) // 2], "p99_ms": times[int(len(times) * 0.99)]}
+def _serve_threads() -> None:
+    """A relay with gRPC's thread API: a stream's handler yields what the other stream's iterator gave."""
+    queues: dict[str, queue.Queue[bytes]] = {"client": queue.Queue(_HELD), "node": queue.Queue(_HELD)}
+
+    def talk(messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        role = dict(context.invocation_metadata())["role"]
+        other = queues["node" if role == "client" else "client"]
+
+        def read() -> None:
+            with suppress(grpc.RpcError):  # the other end is gone
+                for message in messages:
+                    other.put(message)
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            yield queues[role].get()
+
+    server = grpc.server(ThreadPoolExecutor(8), options=_OPTIONS)
+    server.add_generic_rpc_handlers((_handler(talk),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    server.wait_for_termination()
 
 
-def _spawn(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.limit", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+def _answer_threads(port: str) -> None:
+    outbox: queue.Queue[bytes] = queue.Queue(_HELD)
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=_OPTIONS) as channel:
+        messages = channel.stream_stream(_METHOD)(iter(outbox.get, None), metadata=(("role", "node"),))
+        print("ready", flush=True)
+        for message in messages:
+            outbox.put(message)
 
 
-def measure(calls: int = 1000) -> dict[str, float]:
-    """Latency of the bare relay: p50 and p99 in milliseconds."""
-    relay, port = _spawn("gateway")
-    far, _ = _spawn("node", port)
-    try:
-        return json.loads(
-            subprocess.check_output([sys.executable, "-m", "benchmarks.limit", "client", port, str(calls)])
-        )
-    finally:
-        for process in (far, relay):
-            process.kill()
-            process.communicate()
+def _handler(talk: Callable[..., Awaitable[None] | Iterator[bytes]]) -> Any:
+    method = grpc.stream_stream_rpc_method_handler(talk)
+    return grpc.method_handlers_generic_handler("limit.Relay", {"Talk": method})
 
 
-def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0].isdigit():
-        print(json.dumps(measure(int(arguments[0]) if arguments else 1000)))
+def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    if kind == "grpc-asyncio":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def main(role: str, kind: str) -> None:
+    port = sys.stdin.readline().strip() if role == "node" else ""
+    if kind == "grpc-threads":
+        _serve_threads() if role == "gateway" else _answer_threads(port)
         return
-    role, *rest = arguments
-    loop = new_event_loop()
-    if role == "client":
-        print(json.dumps(loop.run_until_complete(client(rest[0], int(rest[1])))))
-    else:
-        loop.run_until_complete(gateway() if role == "gateway" else node(rest[0]))
+    loop = _new_loop(kind)
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(_answer(kind, port) if role == "node" else _serve(kind))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -1,126 +1,162 @@
-"""`make bench`: EasyRemote beside the bare relay that limits it, on this machine, in one run.
+"""`make bench` and `make bench-peers`: every system does the same work on this machine, in one run, round by round.
 
-Client, gateway and node are separate processes on loopback. Rounds are interleaved; the table shows medians. A function that was
-shipped runs in a worker process behind the node, one that the node's owner registered in the node's own threads: both are shown.
+Each round of each system is a process of its own that plays the client and starts the rest (`benchmarks.peers.driver`); rounds
+are interleaved over the systems, and the medians are shown. Results are in `.build/bench`: bench.json, bench.md and bench.png,
+written anew after each round.
+
+    make bench ARGS="--rounds 1 --workloads latency,in_flight"
+    make bench-peers ARGS="--systems easyremote-thread,nats,rpyc"
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import statistics
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-import grpc
 import psutil
 
-from benchmarks import limit
-from benchmarks.workloads import WORKLOADS, count, echo, noop
-from easyremote import Client, __version__
-from easyremote.cluster import LocalCluster
+from benchmarks import report
+from benchmarks.peers import CONTENDERS
+from benchmarks.peers.processes import Ended, Round, TooSlow, adopt_orphans, end_all, python_of
+from benchmarks.workloads import WORKLOADS
 
 _OUT = Path(__file__).parent.parent / ".build" / "bench"
 
-
-@contextmanager
-def shipped() -> Iterator[Client]:
-    """Functions that the client ships: they run in a worker process."""
-    with LocalCluster(1) as cluster, cluster.client() as client:
-        for function in (noop, echo, count):
-            client.node().register(function)
-        yield client
+_LARGE = ("big_echo", "busy")
+"""Workloads that move 1 GiB: once in a run, unless asked otherwise."""
 
 
-@contextmanager
-def owned() -> Iterator[Client]:
-    """Functions that the node's owner registered: they run in threads of the node's process."""
-    with LocalCluster(0) as cluster, cluster.client() as client:
-        code = (
-            "import sys; from easyremote import ComputeNode; from benchmarks.workloads import count, echo, noop\n"
-            "node = ComputeNode(sys.argv[1], 'owner')\n[node.register(f) for f in (noop, echo, count)]\n"
-            "node.serve(); print('up', flush=True); sys.stdin.read(); node.stop()"
-        )
-        environment = {**os.environ, "EASYREMOTE_TOKEN": cluster._token}
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, cluster.address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield client
-        finally:
-            process.communicate()
+class Run:
+    """What has been found so far, and how to find more."""
 
+    def __init__(self, found: report.Found, bound_s: float) -> None:
+        self._found = found
+        self._bound_s = bound_s
 
-def first_result() -> dict[str, float]:
-    """From nothing to the first result, cluster start included."""
-    began = time.perf_counter()
-    with LocalCluster(2) as cluster, cluster.client() as client:
-        client.call(noop)
-        took = time.perf_counter() - began
-        processes = [psutil.Process(pid) for pid in cluster.pids]
-        processes += [child for process in processes for child in process.children(recursive=True)]
-        memory = sum(process.memory_full_info().uss for process in processes)
-    return {"first_result_s": took, "cluster_memory_mb": memory / 1e6}
+    def measure(self, name: str, workloads: list[str]) -> None:
+        """One round of one system. What fails is noted as the reason, and the rest goes on in a new process."""
+        given_up = self._found.reasons.get(name, {})
+        waiting = [workload for workload in workloads if workload not in given_up]
+        if "start" in given_up:
+            return
+        is_first_start = True
+        while waiting or is_first_start:
+            waiting = self._attempt(name, waiting, is_first_start)
+            is_first_start = False
 
-
-def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Every figure of every round, by the name of what was measured."""
-    found: dict[str, dict[str, list[float]]] = {}
-
-    def note(name: str, figures: dict[str, float]) -> None:
-        for key, value in figures.items():
-            found.setdefault(name, {}).setdefault(key, []).append(value)
-
-    for _ in range(rounds):
-        note("start of a gateway and two nodes", first_result())
-        note("bare gRPC relay", limit.measure())
-        for title, place in (("worker process", shipped), ("owner's thread", owned)):
-            with place() as client:
-                client.call("noop")
-                for name, workload in WORKLOADS.items():
-                    note(f"{name}, {title}", workload(client))
-    return found
-
-
-def table(found: dict[str, dict[str, list[float]]]) -> str:
-    lines = ["| what | figure | median | min | max |", "| --- | --- | --- | --- | --- |"]
-    for name, figures in found.items():
-        for key, values in figures.items():
-            lines.append(
-                f"| {name} | {key} | {statistics.median(values):,.2f} | {min(values):,.2f} | {max(values):,.2f} |"
-            )
-    return "\n".join(lines)
+    def _attempt(self, name: str, workloads: list[str], notes_start: bool) -> list[str]:
+        """Run the workloads. Returns those that are left because the process was given up."""
+        with Round(name, workloads) as round_:
+            try:
+                version, figures = round_.first()
+            except (TooSlow, Ended) as error:
+                self._found.give_up(name, "start", f"no start: {error}")
+                return []
+            self._found.versions[name] = version
+            if notes_start:
+                self._found.note(name, figures)
+            for index, workload in enumerate(workloads):
+                try:
+                    said = round_.next(self._bound_s)
+                except (TooSlow, Ended) as error:
+                    self._found.give_up(name, workload, str(error))
+                    return workloads[index + 1 :]
+                if "figures" in said:
+                    self._found.note(name, said["figures"])
+                else:
+                    self._found.give_up(name, workload, said["reason"])
+            round_.stopped()
+        return []
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure EasyRemote on this machine.")
+    options = _options()
+    for name in options.systems:
+        python_of(CONTENDERS[name])  # all are installed, or nothing begins
+    adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the `with` blocks
+    found = report.Found(_machine(options.rounds))
+    run = Run(found, options.bound)
+    try:
+        for round_ in range(1, options.rounds + 1):
+            for name in options.systems:
+                workloads = [
+                    workload
+                    for workload in CONTENDERS[name].workloads
+                    if workload in options.workloads and (workload not in _LARGE or round_ <= options.large_rounds)
+                ]
+                began = time.monotonic()
+                run.measure(name, workloads)
+                print(f"round {round_}: {name} {time.monotonic() - began:.1f} s", file=sys.stderr)
+            found.rounds_done = round_
+            report.write(found, _OUT)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        end_all()
+    print((_OUT / "bench.md").read_text())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure EasyRemote, its limits and its peers on this machine.")
+    parser.add_argument("--peers", action="store_true", help="all systems, not only EasyRemote and the bare relays")
+    parser.add_argument("--systems", type=_names_of(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
+    parser.add_argument(
+        "--workloads",
+        type=_names_of(WORKLOADS),
+        default=list(WORKLOADS),
+        help=f"some of {', '.join(WORKLOADS)}; first result and memory are always measured",
+    )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large-rounds", type=int, default=1, help="rounds that also move 1 GiB")
+    parser.add_argument("--bound", type=float, default=45.0, help="seconds that a workload may take")
     options = parser.parse_args()
-    found = measure(options.rounds)
-    machine = {
+    if options.systems is None:
+        options.systems = [name for name, contender in CONTENDERS.items() if options.peers or not contender.is_peer]
+    return options
+
+
+def _names_of(known: object) -> object:
+    """What reads a list of names, separated by commas, and refuses one that isn't known."""
+    assert isinstance(known, dict)
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def _machine(rounds: int) -> dict[str, str | int | float]:
+    return {
         "date": date.today().isoformat(),
-        "easyremote": __version__,
+        "rounds": rounds,
+        "cpu": _cpu(),
+        "cpus": os.cpu_count() or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "grpc": grpc.__version__,
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
+        "load_before": round(os.getloadavg()[0], 2),
     }
-    print(table(found))
-    print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
-    _OUT.mkdir(parents=True, exist_ok=True)
-    (_OUT / "bench.json").write_text(json.dumps({"machine": machine, "figures": found}, indent=1))
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":
