@@ -23,7 +23,7 @@ from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
 from easyremote.execution.tasks import Tasks
-from easyremote.execution.thread_calls import ThreadEmitter, decode_and_run, decode_and_run_async
+from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.transport.link import Link
@@ -69,7 +69,7 @@ class _Run:
         self.owed = 0  # credits held back while the window is closed
 
 
-_Posted = tuple[_Run, "pb.Event | list[bytes]", str, codec.Encoded | None]
+_Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"]
 """An event with the field that its payload goes into, and the payload; or a pack of items."""
 
 
@@ -307,6 +307,7 @@ class Engine:
             self.node_id,
             attempt_run.attempt.submit,
             lambda event, field, encoded: self.post(attempt_run, event, field, encoded),
+            self._shared if self._link.is_local else None,
         )
         attempt_run.emitter = emitter
         submit = attempt_run.attempt.submit
@@ -330,7 +331,13 @@ class Engine:
             self._async_thread.start()
         return self._async_loop
 
-    def post(self, attempt_run: _Run, event: pb.Event | list[bytes], field: str, encoded: codec.Encoded | None) -> None:
+    def post(
+        self,
+        attempt_run: _Run,
+        event: pb.Event | list[bytes],
+        field: str,
+        encoded: codec.Encoded | InFile | None,
+    ) -> None:
         """An event, or a pack of items, from another thread."""
         with contextlib.suppress(RuntimeError, EasyRemoteError):  # the loop has ended: so has the node
             self._mailbox.post((attempt_run, event, field, encoded))
@@ -338,17 +345,25 @@ class Engine:
     def _take_events(self, items: list[_Posted]) -> None:
         for attempt_run, event, field, encoded in items:
             if attempt_run.attempt.has_ended:
+                if isinstance(encoded, InFile):
+                    self._shared.remove(encoded.name)
                 continue  # it was given up, and comes too late
             if isinstance(event, list):
                 self._take_pack(attempt_run, event)
                 continue
             if encoded is not None:
-                payload = self._transfers.own(attempt_run.attempt.key, encoded)
+                payload = self._own(attempt_run, encoded)
                 (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
             self._emit(attempt_run, event, encoded.size if encoded is not None else len(event.output.text))
             if attempt_run.emitter is not None:
                 attempt_run.owed += 1
                 self._pay_credits(attempt_run)
+
+    def _own(self, attempt_run: _Run, encoded: codec.Encoded | InFile) -> pb.Payload:
+        key = attempt_run.attempt.key
+        if isinstance(encoded, InFile):
+            return self._transfers.own_file(key, encoded.content_type, encoded.part_bytes, encoded.name)
+        return self._transfers.own(key, encoded)
 
     def _take_pack(self, attempt_run: _Run, pack: list[bytes]) -> None:
         emitter = attempt_run.emitter

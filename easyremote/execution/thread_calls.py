@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from easyremote.execution.credits import Credits
 from easyremote.execution.failure import describe
@@ -17,17 +17,28 @@ from easyremote.execution.tasks import Tasks, run_tasks
 from easyremote.execution.threads import interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
 from easyremote.wire import codec
+from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-Post = Callable[["pb.Event | list[bytes]", str, "codec.Encoded | None"], None]
+Post = Callable[["pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"], None]
 """Takes an event, the field that its payload goes into, and the payload; or a pack of items that may still be growing. Called in
 the function's thread."""
+
+
+class InFile(NamedTuple):
+    """A payload that lies in a shared file."""
+
+    name: str
+    content_type: str
+    part_bytes: list[int]
+    size: int
 
 
 class ThreadEmitter:
     """Events of a call that runs in a thread, or on the user loop, of this process."""
 
-    def __init__(self, node_id: str, submit: pb.Submit, post: Post) -> None:
+    def __init__(self, node_id: str, submit: pb.Submit, post: Post, shared: SharedFiles | None = None) -> None:
+        """`shared`: where large values are put at once, for a receiver on this host."""
         self.call_id = submit.call_id
         self.node_id = node_id
         self.future: Any = None  # of a coroutine on the user loop
@@ -36,6 +47,7 @@ class ThreadEmitter:
         self.packer = Packer()
         self.tasks: Tasks | None = None  # of a bundle
         self._post_whole = post
+        self._shared = shared
         self._accept = submit.options.accept
         self._wants_output = submit.options.output
         self._buffer = OutputBuffer(self._send_output)
@@ -66,7 +78,7 @@ class ThreadEmitter:
     def item(self, value: Any) -> None:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
         if data is None:
-            self._post(pb.Event(), "item", codec.encode_as(value, self._accept).detached())
+            self._post(pb.Event(), "item", self._detached(value))
             return
         if not self._buffer.is_empty:
             self._buffer.flush()
@@ -75,7 +87,7 @@ class ThreadEmitter:
 
     async def item_async(self, value: Any) -> None:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        encoded = codec.encode_as(value, self._accept).detached() if data is None else None
+        encoded = self._detached(value) if data is None else None
         self._buffer.flush()
         await self.credits.take_async()
         if data is not None:
@@ -87,7 +99,7 @@ class ThreadEmitter:
         self._post(pb.Event(failure=describe(error, self.node_id)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
-        encoded = codec.encode_as(value, self._accept).detached()
+        encoded = self._detached(value)
         self._buffer.flush()
         self._post_event(pb.Event(is_exhausted=is_exhausted), "result", encoded)
 
@@ -107,16 +119,25 @@ class ThreadEmitter:
             self.credits.overdraw()
         self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
 
+    def _detached(self, value: Any) -> codec.Encoded | InFile:
+        """A value as it is now: the function may change its arrays afterwards."""
+        encoded = codec.encode_as(value, self._accept)
+        if self._shared is not None and encoded.is_large:
+            with contextlib.suppress(OSError):  # there is no room
+                name = self._shared.write(encoded.parts)
+                return InFile(name, encoded.content_type, encoded.part_bytes, encoded.size)
+        return encoded.detached()
+
     def _pack(self, data: bytes) -> None:
         pack = self.packer.add(data)
         if pack is not None:
             self._post_whole(pack, "items", None)
 
-    def _post_event(self, event: pb.Event, field: str, encoded: codec.Encoded | None) -> None:
+    def _post_event(self, event: pb.Event, field: str, encoded: codec.Encoded | InFile | None) -> None:
         self.packer.seal()
         self._post_whole(event, field, encoded)
 
-    def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | None = None) -> None:
+    def _post(self, event: pb.Event, field: str = "", encoded: codec.Encoded | InFile | None = None) -> None:
         self._buffer.flush()
         if not self.is_async:
             self.credits.take()

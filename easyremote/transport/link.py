@@ -100,6 +100,11 @@ class Link:
         if self._stream is not None:
             self._stream.wake()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it goes over a Unix socket, so that its gateway, and most likely its clients, are on this host."""
+        return isinstance(self._stream, LocalStream)
+
     async def drained(self, timeout_s: float) -> None:
         """Wait until what is in the outbox was written."""
         if not self.is_up:

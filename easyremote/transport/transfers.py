@@ -65,6 +65,20 @@ class _Incoming:
     chunks: asyncio.Queue[pb.Chunk]
 
 
+class _Target:
+    """Room for a payload, taken when its first chunk is here: a file that is handed over needs none."""
+
+    def __init__(self, make: Callable[[], list[memoryview]]) -> None:
+        self._make = make
+        self._parts: list[memoryview] | None = None
+
+    @property
+    def parts(self) -> list[memoryview]:
+        if self._parts is None:
+            self._parts = self._make()
+        return self._parts
+
+
 class Transfers:
     """Both directions for one session. Runs on the shared loop.
 
@@ -195,23 +209,26 @@ class Transfers:
         if not payload.HasField("blob"):
             return Encoded.of(payload)
         sizes = list(payload.blob.part_bytes)
-        view = await self._receive(call_id, payload.blob, self._memory(sizes))
-        return Encoded(payload.content_type, view)
+        parts = await self._receive(call_id, payload.blob, lambda: self._memory(sizes))
+        return Encoded(payload.content_type, parts)
 
     async def fetch_to_file(self, call_id: bytes, payload: pb.Payload) -> tuple[str, list[int]]:
         """The same, into a shared file for another process of this host: its name, and the sizes of the parts."""
         sizes = list(payload.blob.part_bytes)
-        name, area = self._shared.create(file_bytes(sizes))
-        view = memoryview(area)
+        made: list[str] = []
+
+        def create() -> list[memoryview]:
+            name, area = self._shared.create(file_bytes(sizes))
+            made.append(name)
+            return split(memoryview(area), sizes)
+
         try:
-            handed_over = await self._receive(call_id, payload.blob, split(view, sizes), keep_file=True)
+            handed_over = await self._receive(call_id, payload.blob, create, keep_file=True)
         except BaseException:
-            self._shared.remove(name)
+            for name in made:
+                self._shared.remove(name)
             raise
-        if isinstance(handed_over, str):
-            self._shared.remove(name)
-            return handed_over, sizes
-        return name, sizes
+        return handed_over if isinstance(handed_over, str) else made[0], sizes
 
     def _memory(self, sizes: list[int]) -> list[memoryview]:
         try:
@@ -219,8 +236,12 @@ class Transfers:
         except (MemoryError, OverflowError) as error:
             raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
 
-    async def _receive(self, call_id: bytes, blob: pb.Blob, target: list[memoryview], keep_file: bool = False) -> Any:
-        offset, size = 0, sum(part.nbytes for part in target)
+    async def _receive(
+        self, call_id: bytes, blob: pb.Blob, make: Callable[[], list[memoryview]], keep_file: bool = False
+    ) -> Any:
+        """The parts, or with `keep_file` the name of a file that was handed over. `make` makes room for what comes in chunks."""
+        offset, size = 0, sum(blob.part_bytes)
+        target = _Target(make)
         shared_memory = self._shared.identity
         while offset < size:
             transfer_id = secrets.token_bytes(16)
@@ -249,10 +270,10 @@ class Transfers:
             finally:
                 del self._incoming[transfer_id]
                 self._send_fetch(pb.Fetch(transfer_id=transfer_id, blob_id=blob.blob_id, call_id=call_id, done=True))
-        return target
+        return target.parts
 
     async def _collect(
-        self, incoming: _Incoming, fetch: pb.Fetch, target: list[memoryview], offset: int, size: int
+        self, incoming: _Incoming, fetch: pb.Fetch, target: _Target, offset: int, size: int
     ) -> tuple[int, str]:
         """Take chunks until all are here, or the transfer has to start again. Returns how far it came."""
         while offset < size:
@@ -267,7 +288,7 @@ class Transfers:
                 raise PayloadError(
                     f"a chunk for offset {chunk.offset} came where {offset} of {size} bytes are here; the transfer is damaged"
                 )
-            _place(target, offset, chunk.data)
+            _place(target.parts, offset, chunk.data)
             offset += len(chunk.data)
             if offset < size and fetch.limit - offset <= TRANSFER_WINDOW_BYTES // 2:
                 fetch.offset, fetch.limit = offset, offset + TRANSFER_WINDOW_BYTES

@@ -50,6 +50,10 @@ class Encoded:
         """Whether it is fetched instead of travelling inside its frame."""
         return self.size > INLINE_BYTES
 
+    @property
+    def part_bytes(self) -> list[int]:
+        return [memoryview(part).nbytes for part in self.parts]
+
     def detached(self) -> Encoded:
         """The same with buffers of its own: what the user changes in an array from now on isn't sent."""
         parts = [part if isinstance(part, bytes) else bytes(part) for part in self.parts]
@@ -63,8 +67,7 @@ class Encoded:
         )
 
     def by_reference(self, blob_id: bytes) -> pb.Payload:
-        sizes = [memoryview(part).nbytes for part in self.parts]
-        return pb.Payload(content_type=self.content_type, blob=pb.Blob(blob_id=blob_id, part_bytes=sizes))
+        return pb.Payload(content_type=self.content_type, blob=pb.Blob(blob_id=blob_id, part_bytes=self.part_bytes))
 
     @classmethod
     def of(cls, payload: pb.Payload) -> Encoded:

@@ -7,6 +7,7 @@ uses the folder. The receiver removes a file as soon as it is mapped; the mappin
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import re
@@ -40,7 +41,7 @@ class SharedFiles:
 
     def create(self, size: int) -> tuple[str, mmap.mmap]:
         """A new file of `size` bytes, mapped for writing. Raises OSError where there isn't room."""
-        name = f"{os.getpid()}-{secrets.token_hex(16)}"
+        name = _new_name()
         for folder in self.folders[:-1]:
             try:
                 return name, self._create_in(folder / name, size)
@@ -60,15 +61,36 @@ class SharedFiles:
             os.close(descriptor)
 
     def write(self, parts: Sequence[Part]) -> str:
-        """A new file that holds these parts, one after the other."""
+        """A new file that holds these parts, one after the other. Raises OSError where there isn't room."""
         views = [memoryview(part).cast("B") for part in parts]
-        name, area = self.create(file_bytes([view.nbytes for view in views]))
-        offset = 0
-        for view in views:
-            area[offset : offset + view.nbytes] = view
-            offset += _padded(view.nbytes)
-        area.close()
+        name = _new_name()
+        for folder in self.folders[:-1]:
+            try:
+                self._write_to(folder / name, views)
+                return name
+            except OSError:
+                continue  # it is full; the next one may not be
+        self._write_to(self.folders[-1] / name, views)
         return name
+
+    def _write_to(self, path: Path, views: Sequence[memoryview]) -> None:
+        """With plain writes: pages that are mapped to be written are zeroed first, which takes as long again."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            size = file_bytes([view.nbytes for view in views])
+            _check_room(descriptor, size)
+            offset = 0
+            for view in views:
+                done = 0
+                while done < view.nbytes:
+                    done += os.pwrite(descriptor, view[done : done + _WRITE_BYTES], offset + done)
+                offset += _padded(view.nbytes)
+            os.truncate(descriptor, size)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
 
     def take(self, name: str, size: int) -> memoryview:
         """Map a file that another process made, and remove its name. Changes stay private to this process.
@@ -105,6 +127,17 @@ class SharedFiles:
         raise FileNotFoundError(f"there is no shared file '{name}'")
 
 
+def _new_name() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(16)}"
+
+
+def _check_room(descriptor: int, size: int) -> None:
+    """Raises OSError where there is less room, before any of it is taken. A file system that can't tell is tried."""
+    status = os.fstatvfs(descriptor)
+    if status.f_blocks > 0 and status.f_bavail * status.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _private_folder(root: Path) -> Path | None:
     """A folder under `root` that is this user's alone, or None where there can't be one."""
     folder = root / f"easyremote-{os.getuid()}"
@@ -133,6 +166,8 @@ def _sweep(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 path.unlink()
 
+
+_WRITE_BYTES = 64 * 1024 * 1024
 
 _ALIGN = 64
 """Parts begin at multiples of this, so that arrays in them are aligned for every instruction set."""
