@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from easyremote.errors import LocalProtocolError
 
@@ -22,16 +23,18 @@ class Unpacker:
         self._have = 0
         self._need = 4  # bytes that must be here before the next message can be complete
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete now. Raises LocalProtocolError for one longer than `limit`, before it is gathered."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are complete now, one by one, so that each may change `limit` for those behind it: take them all.
+
+        Raises LocalProtocolError for one longer than `limit`, before it is gathered.
+        """
         self._have += len(data)
         if self._pieces or self._have < self._need:
             self._pieces.append(data)
             if self._have < self._need:
-                return []
+                return
             data = b"".join(self._pieces)
             self._pieces.clear()
-        messages: list[bytes] = []
         start, end = 0, len(data)
         self._need = 4
         while end - start >= 4:
@@ -42,8 +45,7 @@ class Unpacker:
                 self._need = 4 + size
                 break
             start += 4 + size
-            messages.append(data[start - size : start])
+            yield data[start - size : start]
         self._have = end - start
         if self._have:
             self._pieces.append(data[start:])
-        return messages
