@@ -32,10 +32,12 @@ class OutputBuffer:
         self._pending: list[tuple[bool, str]] = []
         self._size = 0
         self._flushed_at = 0.0
+        self._is_sending = False
 
     @property
     def is_empty(self) -> bool:
-        return not self._pending
+        """Whether there is nothing that must leave before what comes next: text that another thread is sending counts."""
+        return not self._pending and not self._is_sending
 
     def write(self, is_stderr: bool, text: str) -> None:
         text = wire_text(text)
@@ -64,8 +66,12 @@ class OutputBuffer:
 
     def flush(self, send: Callable[[bool, str], None] | None = None) -> None:
         with self._lock:
-            pending, self._pending, self._size = self._pending, [], 0
-            self._flushed_at = time.monotonic()
-            for is_stderr, text in pending:
-                for start in range(0, len(text), MAX_TEXT):
-                    (send or self._send)(is_stderr, text[start : start + MAX_TEXT])
+            self._is_sending = True
+            try:
+                pending, self._pending, self._size = self._pending, [], 0
+                self._flushed_at = time.monotonic()
+                for is_stderr, text in pending:
+                    for start in range(0, len(text), MAX_TEXT):
+                        (send or self._send)(is_stderr, text[start : start + MAX_TEXT])
+            finally:
+                self._is_sending = False
