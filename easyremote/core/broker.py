@@ -113,9 +113,12 @@ class Broker:
             self._went_away(session)
         return self._take()
 
-    def chunk(self, session_id: bytes, chunk: pb.Chunk) -> bytes | None:
-        """A chunk came from its owner: the session that it goes to, or None when nobody waits for it any more."""
-        return self._relay.chunk(session_id, chunk)
+    def chunk(self, session_id: bytes, chunk: pb.Chunk, size: int | None = None) -> bytes | None:
+        """A chunk came from its owner: the session that it goes to, or None when nobody waits for it any more.
+
+        `size`: of its data, in bytes, where that isn't in it.
+        """
+        return self._relay.chunk(session_id, chunk, len(chunk.data) if size is None else size)
 
     def knows(self, session_id: bytes) -> bool:
         """Whether a transfer stream may be attached to this session."""

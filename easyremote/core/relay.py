@@ -52,15 +52,18 @@ class Relay:
         if owner is not None:
             self._send(owner, frame)
 
-    def chunk(self, session_id: bytes, chunk: pb.Chunk) -> bytes | None:
-        """A chunk came from its owner: the session that it goes to, or None when nobody waits for it any more."""
+    def chunk(self, session_id: bytes, chunk: pb.Chunk, size: int) -> bytes | None:
+        """A chunk came from its owner: the session that it goes to, or None when nobody waits for it any more.
+
+        `size`: of its data, in bytes; the data needn't be in it.
+        """
         transfer = self._transfers.get(chunk.transfer_id)
         owner = self._owner(transfer) if transfer is not None else None
         if transfer is None or owner is None or owner.session_id != session_id:
             return None
-        if chunk.data and chunk.offset != transfer.offset:
+        if size and chunk.offset != transfer.offset:
             return None  # it was on its way when the owner was asked again: these bytes have passed, or will come anew
-        transfer.offset += len(chunk.data)
+        transfer.offset += size
         if chunk.error or chunk.shared_file:
             del self._transfers[chunk.transfer_id]
         return transfer.requester.session_id

@@ -19,6 +19,7 @@ from easyremote.transport.invoke import Invoker
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
 from easyremote.transport.streams import serialize_batch, take_batch
+from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SERVICE = "easyremote.v1.Gateway"
@@ -40,7 +41,7 @@ class Listener:
         self._connections: dict[int, Any] = {}
         self._invoker = Invoker(self)
         self._local = LocalListener(self, token)
-        self._chunk_queues: dict[bytes, asyncio.Queue[pb.Chunk | None]] = {}
+        self._chunk_queues: dict[bytes, asyncio.Queue[WireChunk | None]] = {}
         self._next_conn = 0
         self._server: Any = None
         self._ticker: asyncio.Task[None] | None = None
@@ -93,7 +94,7 @@ class Listener:
                 if connection is not None:
                     connection.put(action.frame)
             elif isinstance(action, SendChunk):
-                self._queue_chunk(action.session_id, action.chunk)
+                self._queue_chunk(action.session_id, WireChunk(action.chunk))
             elif isinstance(action, Close):
                 connection = self._connections.pop(action.conn, None)
                 if connection is not None:
@@ -105,7 +106,7 @@ class Listener:
                 self._session, request_deserializer=pb.Batch.FromString, response_serializer=serialize_batch
             ),
             "Transfer": grpc.stream_stream_rpc_method_handler(
-                self._transfer, request_deserializer=pb.Chunk.FromString, response_serializer=pb.Chunk.SerializeToString
+                self._transfer, request_deserializer=WireChunk.from_bytes, response_serializer=WireChunk.to_bytes
             ),
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 self._invoker.one,
@@ -179,14 +180,14 @@ class Listener:
         session_id = _from_hex(dict(context.invocation_metadata()).get("easyremote-session", ""))
         if not self.broker.knows(session_id):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such session is connected")
-        queue: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_MAX_CHUNKS_WAITING)
+        queue: asyncio.Queue[WireChunk | None] = asyncio.Queue(_MAX_CHUNKS_WAITING)
         replaced = self._chunk_queues.get(session_id)
         self._chunk_queues[session_id] = queue
         if replaced is not None:
             _end(replaced)
         reader = self._loop.create_task(self._read_chunks(session_id, queue, context))
         try:
-            await context.write(pb.Chunk())
+            await context.write(WireChunk(pb.Chunk()))
             while (chunk := await queue.get()) is not None:
                 await context.write(chunk)
         finally:
@@ -194,16 +195,16 @@ class Listener:
             if self._chunk_queues.get(session_id) is queue:
                 del self._chunk_queues[session_id]
 
-    async def _read_chunks(self, session_id: bytes, queue: asyncio.Queue[pb.Chunk | None], context: Any) -> None:
+    async def _read_chunks(self, session_id: bytes, queue: asyncio.Queue[WireChunk | None], context: Any) -> None:
         try:
             while (chunk := await context.read()) is not END_OF_STREAM:
-                target = self.broker.chunk(session_id, chunk)
+                target = self.broker.chunk(session_id, chunk.head, chunk.data.nbytes)
                 if target is not None:
                     self._queue_chunk(target, chunk)
         finally:
             _end(queue)
 
-    def _queue_chunk(self, session_id: bytes, chunk: pb.Chunk) -> None:
+    def _queue_chunk(self, session_id: bytes, chunk: WireChunk) -> None:
         queue = self._chunk_queues.get(session_id)
         if queue is None:
             return
@@ -243,7 +244,7 @@ def _from_hex(text: str) -> bytes:
         return b""
 
 
-def _end(queue: asyncio.Queue[pb.Chunk | None]) -> None:
+def _end(queue: asyncio.Queue[WireChunk | None]) -> None:
     while queue.full():
         queue.get_nowait()
     queue.put_nowait(None)

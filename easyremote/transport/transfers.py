@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import PayloadError
 from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
+from easyremote.wire.chunks import WireChunk
 from easyremote.wire.codec import Encoded
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -27,6 +29,10 @@ TRANSFER = "/easyremote.v1.Gateway/Transfer"
 
 _log = logging.getLogger("easyremote")
 
+
+_MAPPED_BYTES = 1024 * 1024
+
+_NOTHING = memoryview(b"")
 
 _CHUNKS_QUEUED = 2
 """Chunks read from their payloads and not written yet."""
@@ -62,7 +68,7 @@ class _Outgoing:
 class _Incoming:
     call_id: bytes
     blob: pb.Blob
-    chunks: asyncio.Queue[pb.Chunk]
+    chunks: asyncio.Queue[WireChunk]
 
 
 class _Target:
@@ -99,7 +105,7 @@ class Transfers:
         self._stream: Any = None
         self._ready = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
-        self._outbox: asyncio.Queue[pb.Chunk] = asyncio.Queue(_CHUNKS_QUEUED)
+        self._outbox: asyncio.Queue[WireChunk] = asyncio.Queue(_CHUNKS_QUEUED)
 
     # ---- owning --------------------------------------------------------------------------------------------------
 
@@ -184,14 +190,14 @@ class Transfers:
                 continue
             room = min(CHUNK_BYTES, outgoing.limit - outgoing.offset)
             data = _slice(outgoing.blob.parts, outgoing.offset, room)
-            await self._write_chunk(pb.Chunk(transfer_id=transfer_id, offset=outgoing.offset, data=data))
-            outgoing.offset += len(data)
+            await self._write_chunk(pb.Chunk(transfer_id=transfer_id, offset=outgoing.offset), data)
+            outgoing.offset += data.nbytes
 
-    async def _write_chunk(self, chunk: pb.Chunk) -> None:
+    async def _write_chunk(self, chunk: pb.Chunk, data: memoryview = _NOTHING) -> None:
         """Queue a chunk for the stream. Writing is left to a task of its own: cancelling a write would cancel the whole stream,
         for all transfers."""
         await self._attached()
-        await self._outbox.put(chunk)
+        await self._outbox.put(WireChunk(chunk, data))
 
     async def _write(self, stream: Any) -> None:
         while True:
@@ -232,8 +238,8 @@ class Transfers:
 
     def _memory(self, sizes: list[int]) -> list[memoryview]:
         try:
-            return [memoryview(bytearray(size)) for size in sizes]
-        except (MemoryError, OverflowError) as error:
+            return [_room_for(size) for size in sizes]
+        except (MemoryError, OverflowError, OSError) as error:
             raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
 
     async def _receive(
@@ -277,19 +283,19 @@ class Transfers:
     ) -> tuple[int, str]:
         """Take chunks until all are here, or the transfer has to start again. Returns how far it came."""
         while offset < size:
-            chunk = await incoming.chunks.get()
+            chunk, data, _ = await incoming.chunks.get()
             if chunk.shared_file:
                 return offset, chunk.shared_file
             if chunk.again:
                 return offset, ""
             if chunk.error:
                 raise BlobLost(chunk.error)
-            if chunk.offset != offset or offset + len(chunk.data) > size or not chunk.data:
+            if chunk.offset != offset or offset + data.nbytes > size or not data.nbytes:
                 raise PayloadError(
                     f"a chunk for offset {chunk.offset} came where {offset} of {size} bytes are here; the transfer is damaged"
                 )
-            _place(target.parts, offset, chunk.data)
-            offset += len(chunk.data)
+            _place(target.parts, offset, data)
+            offset += data.nbytes
             if offset < size and fetch.limit - offset <= TRANSFER_WINDOW_BYTES // 2:
                 fetch.offset, fetch.limit = offset, offset + TRANSFER_WINDOW_BYTES
                 self._send_fetch(fetch)
@@ -308,7 +314,7 @@ class Transfers:
 
     def _ask_again(self) -> None:
         for incoming in self._incoming.values():
-            incoming.chunks.put_nowait(pb.Chunk(again=True))
+            incoming.chunks.put_nowait(WireChunk(pb.Chunk(again=True)))
 
     async def close(self) -> None:
         for transfer_id in list(self._outgoing):
@@ -344,17 +350,17 @@ class Transfers:
     async def _connect_once(self) -> None:
         async with open_channel(self._endpoint) as channel:
             method = channel.stream_stream(
-                TRANSFER, request_serializer=pb.Chunk.SerializeToString, response_deserializer=pb.Chunk.FromString
+                TRANSFER, request_serializer=WireChunk.to_bytes, response_deserializer=WireChunk.from_bytes
             )
             self._stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
             writer = None
             try:
                 while (chunk := await self._stream.read()) is not END_OF_STREAM:
-                    if not chunk.transfer_id:
+                    if not chunk.head.transfer_id:
                         self._outbox = asyncio.Queue(_CHUNKS_QUEUED)  # what an earlier stream left is asked for anew
                         writer = asyncio.get_running_loop().create_task(self._write(self._stream))
                         self._ready.set()
-                    elif (incoming := self._incoming.get(chunk.transfer_id)) is not None:
+                    elif (incoming := self._incoming.get(chunk.head.transfer_id)) is not None:
                         incoming.chunks.put_nowait(chunk)
             finally:
                 self._stream.cancel()
@@ -373,16 +379,21 @@ class Transfers:
             self._outgoing[transfer_id] = _Outgoing(_Owned([]), 0, 0, task=task)
 
 
-def _slice(parts: list[memoryview], offset: int, room: int) -> bytes:
+def _room_for(size: int) -> memoryview:
+    """Memory of the system's, whose pages come zeroed as they are touched, instead of all at once and twice."""
+    return memoryview(mmap.mmap(-1, size)) if size >= _MAPPED_BYTES else memoryview(bytearray(size))
+
+
+def _slice(parts: list[memoryview], offset: int, room: int) -> memoryview:
     """Bytes from `offset` of the parts one after the other; at most `room`, and not beyond the end of a part."""
     for part in parts:
         if offset < part.nbytes:
-            return bytes(part[offset : offset + room])
+            return part[offset : offset + room]
         offset -= part.nbytes
-    return b""
+    return memoryview(b"")
 
 
-def _place(parts: list[memoryview], offset: int, data: bytes) -> None:
+def _place(parts: list[memoryview], offset: int, data: memoryview) -> None:
     done = 0
     for part in parts:
         if offset < part.nbytes:

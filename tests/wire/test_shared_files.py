@@ -130,14 +130,14 @@ def test_a_machine_without_a_boot_id_shares_with_nobody(
 def test_when_the_first_folder_is_full_the_next_one_is_used(
     files: SharedFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_in = SharedFiles._create_in
+    write_to = SharedFiles._write_to
 
-    def full(self: SharedFiles, path: Path, size: int) -> object:
+    def full(self: SharedFiles, path: Path, views: list[memoryview]) -> None:
         if path.parent == files.folders[0]:
             raise OSError(28, "No space left on device")
-        return create_in(self, path, size)
+        write_to(self, path, views)
 
-    monkeypatch.setattr(SharedFiles, "_create_in", full)
+    monkeypatch.setattr(SharedFiles, "_write_to", full)
     name = files.write([b"abc"])
     assert (files.folders[1] / name).exists()
     assert bytes(files.take(name, file_bytes([3]))[:3]) == b"abc"
@@ -146,6 +146,13 @@ def test_when_the_first_folder_is_full_the_next_one_is_used(
 def test_a_file_for_which_there_is_no_room_leaves_nothing(files: SharedFiles) -> None:
     with pytest.raises(OSError, match=r"."):
         files.create(1 << 62)
+    assert names(files) == []
+
+
+def test_what_there_is_no_room_for_isn_t_begun(files: SharedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result((4096, 4096, 10, 1, 1, 0, 0, 0, 0, 255)))
+    with pytest.raises(OSError, match="No space left"):
+        files.write([bytes(4097)])
     assert names(files) == []
 
 
