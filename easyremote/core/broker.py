@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
 from easyremote.core.admission import refuse_hello, refuse_overload, refuse_submit
+from easyremote.core.alarms import Alarms
 from easyremote.core.answers import answer
 from easyremote.core.invariants import check
 from easyremote.core.placing import Placing, queue_key
@@ -50,6 +51,7 @@ class Broker:
         self._sessions: dict[bytes, Session] = {}
         self._by_conn: dict[int, Session] = {}
         self._calls: dict[bytes, Call] = {}
+        self._alarms = Alarms(self._calls)
         self._queues = Queues()
         self._placing = Placing(settings.default_strategy)
         self._relay = Relay(self._calls, self._send, self._send_chunk)
@@ -139,8 +141,10 @@ class Broker:
                 self._went_away(session)
             elif now - session.sent_at > self.settings.heartbeat_s:
                 self._send(session, pb.Frame(heartbeat=pb.Heartbeat()))
-        for call in [call for call in self._calls.values() if self._is_due(call)]:
+        for call in self._alarms.ring(now):
             self._expire(call)
+            if call.call_id in self._calls:
+                self._alarms.set(call)
         self._fail_unplaceable(only_limited=True)
         return self._take()
 
@@ -179,6 +183,8 @@ class Broker:
         del self._by_conn[session.conn]
         session.conn = None
         session.away_since = self._now
+        if session.node is not None:
+            self._placing.changed(session.node)
 
     def _node_connected(self, session: Session, state: pb.NodeState) -> None:
         other = self._placing.nodes.get(state.node_id)
@@ -248,6 +254,7 @@ class Broker:
         call.passed_seq = call.submit.seen_seq if call.submit.seen_attempt == call.attempt else 0
         call.is_claimed = True
         call.hold_until = self._now + self.settings.grace_s if call.client is None else None
+        self._alarms.set(call)
         self._assign(call, node, CallEvent.CLAIMED)
         if call.client is not None:
             self._send(node.session, self._resume(call))
@@ -308,6 +315,7 @@ class Broker:
         else:
             call.attempt = max(call.attempt, submit.attempt_floor)
             self._enqueue(call)
+        self._alarms.set(call)
 
     def _new_call(self, submit: pb.Submit, client: Session | None, state: CallState) -> Call:
         self._submissions += 1
@@ -375,9 +383,9 @@ class Broker:
 
     def _enqueue(self, call: Call) -> None:
         if call.key not in self._queues.by_key:
-            ready = self._placing.ready(call.key)
-            if ready:
-                self._dispatch(call, ready)
+            node = self._placing.choose(call)
+            if node is not None:
+                self._dispatch(call, node)
                 return
         self._queues.push(call)
         self._check_place(call)
@@ -386,6 +394,7 @@ class Broker:
         """Back to the head of its queue, where it was; its time to wait for a node begins anew."""
         if call.queue_deadline is not None:
             call.queue_deadline = self._now + call.submit.options.queue_timeout_s
+        self._alarms.set(call)
         self._queues.push_front(call)
         self._drain_queue(call.key)
 
@@ -403,8 +412,9 @@ class Broker:
     def _fail_unplaceable(self, only_limited: bool = False) -> None:
         """Calls that wait for nodes that won't come back, or that have become too dear, end here."""
         for key in [key for key in self._queues.by_key if key.cost_limit or not only_limited]:
-            for call in list(self._queues.by_key.get(key, ())):
-                self._check_place(call)
+            if not self._placing.has_place(key):
+                for call in list(self._queues.by_key[key].values()):
+                    self._check_place(call)
 
     def _fail(self, call: Call, error: pb.ErrorInfo) -> None:
         """End a call that no node will end."""
@@ -528,6 +538,7 @@ class Broker:
             node.failed += failed
             if event.run_s > 0:
                 node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1)
+            self._placing.changed(node)
         if call.is_abandoned:
             self._forget_at(node, call.call_id, call.attempt)
             self._drop(call)
@@ -586,6 +597,7 @@ class Broker:
         call.node = node
         node.calls[call.call_id] = call
         node.running_count += 1
+        self._placing.changed(node)
 
     def _unassign(self, call: Call) -> None:
         node = call.node
@@ -594,6 +606,7 @@ class Broker:
         self._relay.attempt_left(call)
         if call.occupies_slot:
             node.running_count -= 1
+            self._placing.changed(node)
         node.calls.pop(call.call_id, None)
         call.node = None
         call.to(CallEvent.NODE_LOST)
@@ -621,12 +634,11 @@ class Broker:
 
     # ---- placing -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, call: Call, ready: list[Node]) -> None:
-        """Send the call to one of these nodes, unless its time is over."""
+    def _dispatch(self, call: Call, node: Node) -> None:
+        """Send the call to this node, unless its time is over."""
         if call.deadline is not None and self._now >= call.deadline:
             self._timed_out(call)
             return
-        node = self._placing.choose(call, ready)
         self._dispatches += 1
         node.last_used = self._dispatches
         call.attempt += 1
@@ -644,26 +656,22 @@ class Broker:
 
     def _drain_queue(self, key: QueueKey) -> None:
         """Send what waits under this key to whoever has credit."""
-        while key in self._queues.by_key:
-            ready = self._placing.ready(key)
-            if not ready:
+        while (call := self._queues.head(key)) is not None:
+            node = self._placing.choose(call)
+            if node is None:
                 return
-            self._dispatch(self._queues.pop(key), ready)
+            self._queues.remove(call)
+            self._dispatch(call, node)
 
     def _dispatch_to(self, node: Node) -> None:
         """The node has credit, or offers something new: give it the calls that waited longest."""
-        while self._queues.by_key and node.is_here and node.credit > 0:
-            queues = self._queues.by_key.items()
-            heads = [(queue[0].order, key) for key, queue in queues if self._placing.takes(node, key)]
+        while self._queues.by_key and node.has_credit:
+            heads = [call for call in self._queues.heads_for(node) if self._placing.takes(node, call.key)]
             if not heads:
                 return
-            self._dispatch(self._queues.pop(min(heads)[1]), [node])
-
-    def _is_due(self, call: Call) -> bool:
-        now = self._now
-        if call.hold_until is not None and now >= call.hold_until:
-            return True
-        return (call.state is CallState.QUEUED or call.state is CallState.HELD) and self._is_out_of_time(call)
+            call = min(heads, key=lambda call: call.order)
+            self._queues.remove(call)
+            self._dispatch(call, node)
 
     def _is_out_of_time(self, call: Call) -> bool:
         if call.deadline is not None and self._now >= call.deadline:
@@ -753,6 +761,8 @@ class Broker:
     def check(self) -> None:
         """Assert every invariant. The simulation calls it after each event."""
         check(self._calls, self._queues, self._placing.nodes, self._sessions, self._by_conn)
+        self._placing.check()
+        self._alarms.check()
 
 
 def _is_newer(state: pb.AttemptState, call: Call) -> bool:

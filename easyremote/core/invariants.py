@@ -18,9 +18,10 @@ def check(
     """Raise AssertionError, naming what isn't true."""
     for call in calls.values():
         _check_call(call, queues, sessions)
+    queues.check()
     for queue in queues.by_key.values():
         assert queue, "no empty queue is kept"
-        assert all(call.state is CallState.QUEUED for call in queue), "only queued calls are in a queue"
+        assert all(call.state is CallState.QUEUED for call in queue.values()), "only queued calls are in a queue"
     for name, node in nodes.items():
         assert node.node_id == name and node.session.node is node, "a node is known by its name"
         assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
@@ -40,7 +41,7 @@ def _check_call(call: Call, queues: Queues, sessions: Mapping[bytes, Session]) -
     if call.state in (CallState.QUEUED, CallState.HELD):
         assert call.node is None, "a waiting call has no node"
     if call.state is CallState.QUEUED:
-        assert call in queues.by_key.get(call.key, ()), "a queued call is in its queue"
+        assert queues.by_key.get(call.key, {}).get(call.call_id) is call, "a queued call is in its queue"
     if call.state is CallState.HELD:
         assert call.hold_until is not None, "a call is held until a time"
     if call.client is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.records import Call, Node, QueueKey
-from easyremote.core.strategies import Strategy, make_strategy
+from easyremote.core.strategies import Ranked, Strategy, make_strategy
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _NOBODY = (
@@ -24,20 +25,22 @@ class Placing:
         self.nodes: dict[str, Node] = {}
         self._default_strategy = default_strategy
         self._strategies: dict[str, Strategy] = {}
-        self._candidates: dict[QueueKey, list[Node]] = {}  # dropped whenever a node or its offers change
+        self._pools: dict[QueueKey, Pool] = {}  # this and what follows is dropped whenever a node or its offers change
+        self._pool_of: dict[tuple[Node, ...], Pool] = {}
+        self._rankings_of: dict[Node, list[Ranking]] = {}
         self._registrations = 0
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
     def add(self, node: Node) -> None:
         self.nodes[node.node_id] = node
-        self._candidates.clear()
+        self._drop_pools()
 
     def remove(self, node: Node) -> None:
         """Its name may have been taken over already."""
         if self.nodes.get(node.node_id) is node:
             del self.nodes[node.node_id]
-        self._candidates.clear()
+        self._drop_pools()
 
     def take_offers(self, node: Node, offers: Iterable[pb.FunctionSpec]) -> None:
         node.offers = {spec.name: spec for spec in offers}
@@ -46,20 +49,40 @@ class Placing:
             self._registrations += 1
             since[name] = node.offered_since.get(name, self._registrations)
         node.offered_since = since
-        self._candidates.clear()
+        self._drop_pools()
+
+    def changed(self, node: Node) -> None:
+        """The node got a call or ended one, learned a duration, came or went."""
+        for ranking in self._rankings_of.get(node, ()):
+            ranking.changed(node)
+
+    def _drop_pools(self) -> None:
+        self._pools.clear()
+        self._pool_of.clear()
+        self._rankings_of.clear()
 
     # ---- choosing ------------------------------------------------------------------------------------------------
 
-    def candidates(self, key: QueueKey) -> list[Node]:
+    def candidates(self, key: QueueKey) -> Sequence[Node]:
         """Nodes that could ever run calls of this key, those that are away for a moment included."""
-        found = self._candidates.get(key)
-        if found is None:
-            if len(self._candidates) >= _MAX_KEYS:
-                self._candidates.clear()
-            found = self._candidates[key] = self._find(key)
-        return found
+        return self._pool(key).nodes
+
+    def _pool(self, key: QueueKey) -> Pool:
+        pool = self._pools.get(key)
+        if pool is None:
+            if len(self._pools) >= _MAX_KEYS:
+                self._drop_pools()
+            nodes = tuple(self._find(key))
+            pool = self._pool_of.get(nodes)
+            if pool is None:
+                pool = self._pool_of[nodes] = Pool(nodes)
+            self._pools[key] = pool
+        return pool
 
     def _find(self, key: QueueKey) -> list[Node]:
+        if key.node_id:
+            pinned = self.nodes.get(key.node_id)
+            return [pinned] if pinned is not None and _can_run(pinned, key) else []
         found = [node for node in self.nodes.values() if _can_run(node, key)]
         if len(found) > 1 and not key.is_code:
             first = min(found, key=lambda node: node.offered_since[key.function])
@@ -67,26 +90,41 @@ class Placing:
                 return [first]
         return found
 
-    def ready(self, key: QueueKey) -> list[Node]:
-        """Those of them that can take a call now."""
-        return [
-            node
-            for node in self.candidates(key)
-            if node.session.conn is not None and node.credit > 0 and _is_affordable(node, key)
-        ]
-
     def takes(self, node: Node, key: QueueKey) -> bool:
         """Whether this node runs calls of this key."""
-        return node in self.candidates(key) and _is_affordable(node, key)
+        return node in self._pool(key).members and _is_affordable(node, key)
 
-    def choose(self, call: Call, ready: list[Node]) -> Node:
-        """One of these, by the call's strategy; a node that lost it before only where there is no other."""
+    def choose(self, call: Call) -> Node | None:
+        """A node that takes the call now, by the call's strategy; one that lost it before only where there is no other."""
+        key = call.key
+        pool = self._pool(key)
+        nodes = pool.nodes
+        if len(nodes) == 1 and not key.cost_limit:
+            return nodes[0] if nodes[0].has_credit else None
         options = call.submit.options
+        if len(nodes) > FEW and not key.cost_limit and not options.not_on:
+            ranking = self._ranking(pool, options.strategy or self._default_strategy, key.function)
+            if ranking is not None:
+                return ranking.first()
+        ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
         if options.not_on:
             ready = [node for node in ready if node.node_id not in options.not_on] or ready
-        if len(ready) == 1:
-            return ready[0]
-        return self._strategy(options.strategy).choose(call.key.function, ready)  # type: ignore[return-value]
+        if len(ready) < 2:
+            return ready[0] if ready else None
+        return self._strategy(options.strategy).choose(key.function, ready)  # type: ignore[return-value]
+
+    def _ranking(self, pool: Pool, name: str, function: str) -> Ranking | None:
+        """The pool's nodes in the order of this strategy, where it has one."""
+        strategy = self._strategy(name)
+        if not isinstance(strategy, Ranked):
+            return None
+        key = name, function if strategy.by_function else ""
+        ranking = pool.rankings.get(key)
+        if ranking is None and len(pool.rankings) < MAX_RANKINGS:
+            ranking = pool.rankings[key] = Ranking(lambda node: strategy.rank(function, node), pool.nodes)
+            for node in pool.nodes:
+                self._rankings_of.setdefault(node, []).append(ranking)
+        return ranking
 
     def _strategy(self, name: str) -> Strategy:
         name = name or self._default_strategy
@@ -94,14 +132,25 @@ class Placing:
             self._strategies[name] = make_strategy(name)
         return self._strategies[name]
 
+    def check(self) -> None:
+        """Assert that what is kept of the nodes agrees with them."""
+        for nodes, pool in self._pool_of.items():
+            assert all(self.nodes.get(node.node_id) is node for node in nodes), "a pool's nodes are known"
+            for ranking in pool.rankings.values():
+                ranking.check()
+
     # ---- what is missing -----------------------------------------------------------------------------------------
+
+    def has_place(self, key: QueueKey) -> bool:
+        """Whether a node here could run calls of this key, perhaps later."""
+        return any(_is_affordable(node, key) for node in self.candidates(key))
 
     def problem(self, call: Call) -> pb.ErrorInfo | None:
         """Why no node here will ever run this call, or None."""
         key = call.key
-        candidates = self.candidates(key)
-        if any(_is_affordable(node, key) for node in candidates):
+        if self.has_place(key):
             return None
+        candidates = self.candidates(key)
         if candidates:
             return _too_dear(call, candidates)
         if key.node_id and key.node_id not in self.nodes:
@@ -170,7 +219,7 @@ def _is_affordable(node: Node, key: QueueKey) -> bool:
     return key.cost_limit == 0 or _cost(node, key) <= key.cost_limit
 
 
-def _too_dear(call: Call, candidates: list[Node]) -> pb.ErrorInfo:
+def _too_dear(call: Call, candidates: Sequence[Node]) -> pb.ErrorInfo:
     cheapest = min(candidates, key=lambda node: _cost(node, call.key))
     cost = _cost(cheapest, call.key)
     return pb.ErrorInfo(

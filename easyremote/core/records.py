@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -89,6 +91,7 @@ class Node:
     failed: int = 0
     last_used: int = 0
     service_s: float = 0.0
+    prefetch: int = 0
     durations_s: dict[str, float] = field(default_factory=dict)
     load: pb.Load | None = None
 
@@ -99,8 +102,12 @@ class Node:
     @property
     def credit(self) -> int:
         """Calls that may still be sent there. Slots, and just enough more to hide the round trip when calls are short."""
-        prefetch = min(MAX_PREFETCH, int(PREFETCH_HIDES_S / self.service_s)) if self.service_s else 0
-        return self.slots + prefetch - self.running_count
+        return self.slots + self.prefetch - self.running_count
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether a call may be sent there now."""
+        return self.session.conn is not None and self.slots + self.prefetch > self.running_count
 
     def expected_s(self, function: str) -> float:
         return self.durations_s.get(function, 0.0)
@@ -109,6 +116,7 @@ class Node:
         """Take a measured duration, of so many runs of the function, into the smoothed ones."""
         run_s = min(max(run_s, SHORTEST_S), LONGEST_S)
         self.service_s += SMOOTHING * (run_s - self.service_s) if self.service_s else run_s
+        self.prefetch = min(MAX_PREFETCH, int(PREFETCH_HIDES_S / self.service_s))
         run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations_s.get(function)
         self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
@@ -156,6 +164,17 @@ class Call:
         self.state = next_state(self.state, event)
 
     @property
+    def due(self) -> float:
+        """When it has to be looked at, if nothing happens to it before; infinity: never."""
+        due = math.inf if self.hold_until is None else self.hold_until
+        if self.state is CallState.QUEUED or self.state is CallState.HELD:
+            if self.deadline is not None:
+                due = min(due, self.deadline)
+            if self.queue_deadline is not None and self.state is CallState.QUEUED:
+                due = min(due, self.queue_deadline)
+        return due
+
+    @property
     def end_has_passed(self) -> bool:
         """Whether the client has the attempt's last event, unless its connection breaks; then it comes back and says so."""
         return self.state is CallState.ENDED and self.passed_seq >= self.end_seq
@@ -188,31 +207,64 @@ class Transfer:
     offset: int = 0
 
 
+Queue = OrderedDict[bytes, Call]  # by id, the one that is next in front
+
+
 @dataclass(slots=True)
 class Queues:
     """Waiting calls, one FIFO a key."""
 
-    by_key: dict[QueueKey, deque[Call]] = field(default_factory=dict)
+    by_key: dict[QueueKey, Queue] = field(default_factory=dict)
+    _by_place: dict[tuple[str, str], dict[QueueKey, Queue]] = field(default_factory=dict)  # by node and function
 
     def push(self, call: Call) -> None:
-        self.by_key.setdefault(call.key, deque()).append(call)
+        self._queue(call.key)[call.call_id] = call
 
     def push_front(self, call: Call) -> None:
-        self.by_key.setdefault(call.key, deque()).appendleft(call)
+        queue = self._queue(call.key)
+        queue[call.call_id] = call
+        queue.move_to_end(call.call_id, last=False)
 
-    def pop(self, key: QueueKey) -> Call:
-        queue = self.by_key[key]
-        call = queue.popleft()
-        if not queue:
-            del self.by_key[key]
-        return call
+    def head(self, key: QueueKey) -> Call | None:
+        """The call that is next there."""
+        queue = self.by_key.get(key)
+        return next(iter(queue.values())) if queue is not None else None
 
     def remove(self, call: Call) -> None:
         queue = self.by_key.get(call.key)
-        if queue is not None and call in queue:
-            queue.remove(call)
-            if not queue:
-                del self.by_key[call.key]
+        if queue is not None and queue.pop(call.call_id, None) is not None and not queue:
+            self._forget(call.key)
+
+    def heads_for(self, node: Node) -> Iterator[Call]:
+        """The calls that are next in the queues that this node's name and functions lead to."""
+        if len(self.by_key) <= 2 * len(node.offers) + 2:
+            for queue in self.by_key.values():
+                yield next(iter(queue.values()))
+            return
+        for function in ("", *node.offers):
+            for node_id in ("", node.node_id):
+                for queue in self._by_place.get((node_id, function), {}).values():
+                    yield next(iter(queue.values()))
+
+    def _queue(self, key: QueueKey) -> Queue:
+        queue = self.by_key.get(key)
+        if queue is None:
+            queue = self.by_key[key] = OrderedDict()
+            self._by_place.setdefault((key.node_id, key.function), {})[key] = queue
+        return queue
+
+    def _forget(self, key: QueueKey) -> None:
+        del self.by_key[key]
+        place = key.node_id, key.function
+        del self._by_place[place][key]
+        if not self._by_place[place]:
+            del self._by_place[place]
 
     def __len__(self) -> int:
         return sum(map(len, self.by_key.values()))
+
+    def check(self) -> None:
+        """Assert that the queues are found either way."""
+        placed = {key: queue for place in self._by_place.values() for key, queue in place.items()}
+        assert placed.keys() == self.by_key.keys(), "each queue has its place"
+        assert all(placed[key] is queue for key, queue in self.by_key.items()), "and is the one there"

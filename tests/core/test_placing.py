@@ -446,7 +446,7 @@ def test_functions_asked_for_that_nobody_offers_leave_no_trace() -> None:
         client.submit(f"no such function {i}", settle=i % 100 == 99)
     bench.settle()
     assert len(client.verdicts()) == 1100
-    assert len(bench.broker._placing._candidates) <= 1024
+    assert len(bench.broker._placing._pools) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ A strategy sees offers (nodes that could take the call now) and picks one. Add y
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from easyremote.errors import UsageError
 
@@ -40,32 +40,48 @@ class Strategy(Protocol):
     def choose(self, function: str, offers: Sequence[Offer]) -> Offer: ...
 
 
-class RoundRobin:
+class Ranked:
+    """A strategy that gives each offer a rank, whatever the others are like, and takes the smallest; of equals the first.
+
+    A rank changes only when the node gets a call or ends one, or says anew what it offers. So the gateway keeps the offers in
+    order and needn't look at all of them for each call.
+    """
+
+    by_function: bool
+    """Whether the rank depends on the function."""
+
+    def rank(self, function: str, offer: Offer) -> Any:
+        raise NotImplementedError
+
+    def choose(self, function: str, offers: Sequence[Offer]) -> Offer:
+        return min(offers, key=lambda offer: self.rank(function, offer))
+
+
+class RoundRobin(Ranked):
     """The node that was used longest ago."""
 
-    def choose(self, function: str, offers: Sequence[Offer]) -> Offer:
-        return min(offers, key=lambda offer: offer.last_used)
+    by_function = False
+
+    def rank(self, function: str, offer: Offer) -> int:
+        return offer.last_used
 
 
-class LeastLoaded:
+class LeastLoaded(Ranked):
     """The node with the smallest part of its slots in use; among equals the one used longest ago."""
 
-    def choose(self, function: str, offers: Sequence[Offer]) -> Offer:
-        return min(offers, key=lambda offer: (offer.running_count / offer.slots, offer.last_used))
+    by_function = False
+
+    def rank(self, function: str, offer: Offer) -> tuple[float, int]:
+        return offer.running_count / offer.slots, offer.last_used
 
 
-class Cheapest:
+class Cheapest(Ranked):
     """The lowest expected cost, duration times price; among equals the least loaded."""
 
-    def choose(self, function: str, offers: Sequence[Offer]) -> Offer:
-        return min(
-            offers,
-            key=lambda offer: (
-                offer.expected_s(function) * offer.price,
-                offer.running_count / offer.slots,
-                offer.last_used,
-            ),
-        )
+    by_function = True
+
+    def rank(self, function: str, offer: Offer) -> tuple[float, float, int]:
+        return offer.expected_s(function) * offer.price, offer.running_count / offer.slots, offer.last_used
 
 
 _FACTORIES: dict[str, Callable[[], Strategy]] = {
