@@ -16,7 +16,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim bench bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -75,6 +75,12 @@ $(PEERS)/.ready: benchmarks/peers/requirements.txt benchmarks/peers/requirements
 	@"$(BIN)/python" -m venv "$(PEERS)/old"
 	@"$(PEERS)/old/bin/python" -m pip install -qq -r benchmarks/peers/requirements-old.txt
 	@touch "$@"
+
+bench-scale: venv ## Measure the gateway with up to 1,000 nodes and 100 clients
+	@"$(BIN)/python" -m benchmarks.scale $(ARGS)
+
+bench-micro: venv ## Measure one step of each hot function
+	@"$(BIN)/python" -m benchmarks.micro $(ARGS)
 
 wheel: venv ## Build the wheel into dist/
 	@rm -f dist/easyremote-*.whl
