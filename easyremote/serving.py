@@ -577,6 +577,8 @@ class Engine:
         attempt = attempt_run.attempt
         if not attempt.submit.tasks or attempt_run.gave_back or attempt.started_at is None:
             return
+        if attempt_run.worker is None and attempt_run.emitter is None:
+            return  # its code is on the way still
         if self._loop.time() - attempt.started_at > GIVE_BACK_AFTER_S:
             self._give_tasks_back(attempt_run)
 

@@ -52,7 +52,8 @@ class Worker:
         self.node_id = node_id
         self.shared = SharedFiles()
         self.send_lock = threading.Lock()
-        self.submissions: queue.SimpleQueue[pb.Submit] = queue.SimpleQueue()
+        self.submissions: queue.SimpleQueue[_Emitter] = queue.SimpleQueue()
+        self.newest: _Emitter | None = None  # it may have to wait for its turn still
         self.running: _Emitter | None = None
         self.packed: queue.SimpleQueue[_Emitter] = queue.SimpleQueue()  # have items to send
         self._is_sending = False  # the main thread is inside `send`, where an interrupt would tear a frame
@@ -66,9 +67,9 @@ class Worker:
         threading.Thread(target=self._read, name="easyremote-link", daemon=True).start()
         threading.Thread(target=self._send_packed, name="easyremote-items", daemon=True).start()
         while True:
-            submit = self.submissions.get()
+            emitter = self.submissions.get()
             with contextlib.suppress(KeyboardInterrupt):  # came a moment after the call it was meant for
-                self._run(submit)
+                self._run(emitter)
             self.running = None
 
     def _send_packed(self) -> None:
@@ -113,22 +114,21 @@ class Worker:
                 for frame in unpacker.feed(data):
                     body = frame.WhichOneof("body")
                     if body == "submit":
-                        self.submissions.put(frame.submit)
+                        self.newest = _Emitter(self, frame.submit)
+                        self.submissions.put(self.newest)
                     elif body == "ack" and self.running is not None:
                         self.running.credits.give(frame.ack.calls[0].seq)
-                    elif body == "cancel" and self.running is not None:
-                        self.running.tasks_changed(frame.cancel)
+                    elif body == "cancel" and self.newest is not None:
+                        self.newest.tasks_changed(frame.cancel)
         finally:
             os.killpg(0, signal.SIGKILL)  # the node is gone
 
-    def _run(self, submit: pb.Submit) -> None:
-        emitter = _Emitter(self, submit)
+    def _run(self, emitter: _Emitter) -> None:
+        submit = emitter.submit
         self.capture.buffer = emitter.buffer
         self.running = emitter
         try:
             function = self._function(submit)
-            if submit.tasks:
-                emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks)
             args, kwargs = (), {}
             if submit.HasField("arguments"):
                 args, kwargs = codec.decode_arguments(from_payload(submit.arguments, self.shared))
@@ -166,11 +166,12 @@ class _Emitter:
     """Events of one call, on their way to the node."""
 
     def __init__(self, worker: Worker, submit: pb.Submit) -> None:
+        self.submit = submit
         self.call_id = submit.call_id
         self.node_id = worker.node_id
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
-        self.tasks: Tasks | None = None
+        self.tasks = Tasks(submit.tasks, submit.skipped_tasks) if submit.tasks else None
         self.has_ended = False
         self._worker = worker
         self._items: list[bytes] = []
@@ -193,17 +194,22 @@ class _Emitter:
         self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=wire_text(text, MAX_PROGRESS_TEXT))))
 
     def item(self, value: Any) -> None:
+        encoded = self._encoded(value)  # first: one that can't be sent costs no credit
         self.credits.take()
-        self._item(value)
+        self._item(encoded)
 
     async def item_async(self, value: Any) -> None:
+        encoded = self._encoded(value)
         await self.credits.take_async()
-        self._item(value)
+        self._item(encoded)
 
-    def _item(self, value: Any) -> None:
+    def _encoded(self, value: Any) -> bytes | codec.Encoded:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        if data is None:
-            self._send(pb.Event(item=self._payload(codec.encode_as(value, self._accept))))
+        return data if data is not None else codec.encode_as(value, self._accept)
+
+    def _item(self, data: bytes | codec.Encoded) -> None:
+        if isinstance(data, codec.Encoded):
+            self._send(pb.Event(item=self._payload(data)))
             return
         if not self.buffer.is_empty:
             self.buffer.flush()

@@ -6,13 +6,19 @@ import contextlib
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
-from easyremote import Client, ComputeNode, Server
+from easyremote import Call, Client, ComputeNode, Server
+from easyremote.bundling import CallTime
 from easyremote.cluster import LocalCluster
+from easyremote.core.client_session import ClientSession
+from easyremote.transport.loop import shared_loop
 
 # Needs a second Python, which .ci/run names where the machine has one.
 collect_ignore = [] if os.environ.get("EASYREMOTE_OTHER_PYTHON") else ["test_other_python.py"]
@@ -131,3 +137,81 @@ def wires(server: Server) -> Iterator[list[Wire]]:
     yield made
     for wire in made:
         wire.close()
+
+
+@pytest.fixture
+def gateway_process() -> Iterator[Any]:
+    """Starts a gateway as a process; `start()` again after a kill gives the same address and token."""
+    port, token = free_port(), "a-token-that-stays-the-same"
+    running: list[subprocess.Popen[str]] = []
+
+    def start() -> tuple[str, str]:
+        code = (
+            "import sys\nfrom easyremote import Server\n"
+            f"server = Server(port={port}, token='{token}').start_background()\nprint('up', flush=True)\nserver.wait()\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        return f"127.0.0.1:{port}", token
+
+    def kill() -> None:
+        process = running.pop()
+        process.kill()
+        process.communicate()
+
+    start.kill = kill  # type: ignore[attr-defined]
+    yield start
+    while running:
+        kill()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def held_loop() -> Iterator[None]:
+    """The background loop of this process stands still, so that what is asked of it gathers."""
+    stands, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        stands.set()
+        go_on.wait(60)
+
+    shared_loop.loop.call_soon_threadsafe(hold)
+    assert stands.wait(60)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def seems_short(client: Client, function: str, *arguments: Any) -> None:
+    """Let the client believe that calls of this function take no time. `arguments` are some that it takes."""
+    client._check_arguments(function, arguments, {})
+    client._times.setdefault(function, CallTime()).mean_s = 1e-6
+
+
+def submit_together(client: Client, function: str, arguments: Iterable[Any]) -> list[Call[Any]]:
+    """Calls with one argument each, which leave at the same moment: as a bundle where they may."""
+    arguments = list(arguments)
+    seems_short(client, function, arguments[0])
+    with held_loop():
+        return [client.submit(function, argument) for argument in arguments]
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each submission that leaves this process how many tasks it has; 0 is a call by itself."""
+    counts: list[int] = []
+    submit = ClientSession.submit
+
+    def counting(self: ClientSession, message: Any, now: float) -> None:
+        counts.append(len(message.tasks))
+        submit(self, message, now)
+
+    monkeypatch.setattr(ClientSession, "submit", counting)
+    return counts

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import pytest
 from easyremote import CallLost, Client, ComputeNode, GatewayUnreachable, NodeGone, Server
 from easyremote.cluster import LocalCluster
 from tests.conftest import is_alive, wait_until
-from tests.e2e.conftest import Wire
-from tests.e2e.test_scripts import free_port
+from tests.e2e.conftest import Wire, free_port
 
 
 def count_slowly(node: ComputeNode, started: threading.Event, total: int = 40) -> None:
@@ -139,34 +137,6 @@ def test_a_silent_wire_is_noticed_and_a_call_goes_to_another_node(
         wires[0].up()
         assert call.result() == "other"  # what the silent one says later changes nothing
         wait_until(lambda: silent.is_connected)
-
-
-@pytest.fixture
-def gateway_process() -> Iterator[Any]:
-    """Starts a gateway as a process; `start()` again after a kill gives the same address and token."""
-    port, token = free_port(), "a-token-that-stays-the-same"
-    running: list[subprocess.Popen[str]] = []
-
-    def start() -> tuple[str, str]:
-        code = (
-            "import sys\nfrom easyremote import Server\n"
-            f"server = Server(port={port}, token='{token}').start_background()\nprint('up', flush=True)\nserver.wait()\n"
-        )
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        return f"127.0.0.1:{port}", token
-
-    def kill() -> None:
-        process = running.pop()
-        process.kill()
-        process.communicate()
-
-    start.kill = kill  # type: ignore[attr-defined]
-    yield start
-    while running:
-        kill()
 
 
 def test_a_gateway_that_is_killed_and_started_again_loses_no_call(gateway_process: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from easyremote import Client, GatewayUnreachable, Server
+from tests.e2e.conftest import free_port
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -18,12 +18,6 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(SCRIPTS / script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_quick_start_in_four_lines_gives_the_result_and_ends() -> None:
