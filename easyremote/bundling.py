@@ -30,6 +30,8 @@ MAX_LOSSES = 3
 
 _SHORT_S = BUNDLE_S / 2
 _WEIGHT = 0.3
+_OVERHEAD_S = 4e-6
+"""What a task costs besides its function: its arguments are unpickled, its result pickled."""
 
 
 class CallTime:
@@ -55,7 +57,7 @@ class CallTime:
         if result.is_exhausted and not tasks:
             self.is_single = True
         else:
-            self.learn(result.run_s, tasks or 1)
+            self.learn(result.busy_s or result.run_s, tasks or 1)
 
     def slow(self) -> None:
         """They take longer than they did."""
@@ -63,7 +65,7 @@ class CallTime:
 
     def learn(self, run_s: float, tasks: int = 1) -> None:
         """`tasks` runs took `run_s` together. A larger number weighs more."""
-        each_s = max(run_s / tasks, 1e-6)
+        each_s = run_s / tasks + _OVERHEAD_S
         weight = min(_WEIGHT + 0.1 * (tasks - 1), 0.9) if self.mean_s else 1.0
         self.mean_s += weight * (each_s - self.mean_s)
 
@@ -132,7 +134,7 @@ class Bundle:
             self._target.time.slow()
             self._go_again(rest)
         elif body == "result":
-            self._target.time.learn(event.run_s, max(self._done, 1))
+            self._target.time.ended(event, max(self._done, 1))
             self._judged(from_code("remote_protocol", "the node ended a bundle of calls before all had a result"))
         elif body == "error":
             self._judged(event.error)

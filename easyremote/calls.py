@@ -55,6 +55,9 @@ class _Arrived:
         return self.event.WhichOneof("body") in UNREPEATABLE
 
 
+_plain = DefaultPresenter()
+
+
 class Call(concurrent.futures.Future[R], Generic[R]):
     """One run of a function.
 
@@ -68,6 +71,28 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s` (how long it ran, once it ended).
     """
 
+    # Most calls need few of these, and a call is made for each task of a burst: what isn't set here costs nothing then.
+    node = ""
+    attempt = 0
+    run_s = 0.0
+    _kind: int = pb.FUNCTION_KIND_UNSPECIFIED
+    _items_queued = 0
+    _queued_progress: _Arrived | None = None
+    _kept: dict[str, int] | None = None
+    _dropped: dict[str, int] | None = None
+    _outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
+    _on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
+    _is_stream = False
+    _resolved: tuple[Any, BaseException | None] | None = None
+    _untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
+    _untold_items = 0
+    _final: tuple[int, int] | None = None  # attempt and number of the last event
+    _final_taken = False
+    _bundle: Any = None  # the bundle that it travels in, and its number there
+    _time: Any = None  # learns from its end how long calls of its function take
+    _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
+    _losses = 0  # bundles that were lost with it
+
     def __init__(
         self,
         call_id: bytes,
@@ -80,37 +105,17 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         super().__init__()
         self._id = call_id
         self.function = function
-        self.node = ""
-        self.attempt = 0
-        self.run_s = 0.0
         self._cancel_remote = cancel
         self._report_taken = taken
-        self._presenter = (presenter or DefaultPresenter)()
+        self._presenter = presenter() if presenter is not None else _plain
         self._deadline = deadline
-        self._kind = pb.FUNCTION_KIND_UNSPECIFIED
         self._lock = (
             threading.RLock()
         )  # entered as it is: an interrupt inside Condition.__enter__ would leave it locked
         self._changed = threading.Condition(self._lock)
         self._queue: deque[_Arrived] = deque()
-        self._items_queued = 0
-        self._queued_progress: _Arrived | None = None
-        self._kept = dict.fromkeys(_KEPT, 0)
-        self._dropped = dict.fromkeys(_KEPT, 0)
         self._wakers: list[Callable[[], Any]] = []
-        self._outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
-        self._on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
-        self._is_stream = False
-        self._resolved: tuple[Any, BaseException | None] | None = None
         self._collected: list[Any] = []
-        self._untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
-        self._untold_items = 0
-        self._final: tuple[int, int] | None = None  # attempt and number of the last event
-        self._final_taken = False
-        self._bundle: Any = None  # the bundle that it travels in, and its number there
-        self._time: Any = None  # learns from its end how long calls of its function take
-        self._tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
-        self._losses = 0  # bundles that were lost with it
         self._pid = os.getpid()
         self.set_running_or_notify_cancel()
 
@@ -145,7 +150,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
         A KeyboardInterrupt while waiting cancels the call.
         """
-        self._wait_for_end(timeout)
+        if self._outcome is None or self._queue or self._final is not None:
+            self._wait_for_end(timeout)
         value, error = self._resolve()
         if error is not None:
             raise error
@@ -379,6 +385,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _bound(self, body: str, newest: _Arrived) -> None:
         """What nobody looks at is cut at the front."""
+        if self._kept is None or self._dropped is None:
+            self._kept, self._dropped = dict.fromkeys(_KEPT, 0), dict.fromkeys(_KEPT, 0)
         self._kept[body] += newest.size + _KEPT_FOR_EACH
         if self._kept[body] <= _KEPT[body]:
             return
@@ -436,7 +444,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if body in UNREPEATABLE:
             with self._lock:
                 self._items_queued -= 1
-        elif body in _KEPT:
+        elif body in _KEPT and self._kept is not None:
             with self._lock:
                 self._kept[str(body)] -= arrived.size + _KEPT_FOR_EACH
         if not event.seq:
@@ -459,7 +467,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _present(self, arrived: _Arrived) -> None:
         event = arrived.event
         presenter = self._presenter
-        if any(self._dropped.values()):
+        if self._dropped is not None and any(self._dropped.values()):
             dropped, self._dropped = self._dropped, dict.fromkeys(_KEPT, 0)
             texts = [f"{dropped['output']:,} characters of output"] if dropped["output"] else []
             texts += [f"{dropped['display']:,} displays"] if dropped["display"] else []

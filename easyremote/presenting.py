@@ -20,9 +20,6 @@ class Presenter(Protocol):
 class DefaultPresenter:
     """Prints text; gives displays to IPython where it runs, else prints their text form."""
 
-    def __init__(self) -> None:
-        self._progress_id = ""
-
     def output(self, is_stderr: bool, text: str) -> None:
         stream = sys.stderr if is_stderr else sys.stdout
         stream.write(text)

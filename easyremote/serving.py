@@ -217,7 +217,7 @@ class Engine:
             attempt.started.kind = registered.spec.kind
             if registered.code is not None:
                 code, encoded = registered.code
-                work = self._run_in_worker(attempt_run, self._pool.take, code, encoded)
+                work = self._run_in_worker(attempt_run, code, encoded)
                 attempt_run.task = self._spawn(self._guard(attempt_run, work))
             elif submit.arguments.HasField("blob"):
                 attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_run(attempt_run, registered)))
@@ -410,10 +410,10 @@ class Engine:
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
             async with lock:
-                take = lambda _: self._pool.take_for_session(submit.options.session_id)  # noqa: E731
-                await self._run_in_worker(attempt_run, take, code, None)
+                worker = self._pool.take_for_session(submit.options.session_id)
+                await self._run_in_worker(attempt_run, code, None, worker)
         else:
-            await self._run_in_worker(attempt_run, self._pool.take, code, None)
+            await self._run_in_worker(attempt_run, code, None)
 
     async def _register_shipped(self, attempt_run: _Run) -> None:
         submit = attempt_run.attempt.submit
@@ -432,11 +432,11 @@ class Engine:
     async def _run_in_worker(
         self,
         attempt_run: _Run,
-        take: Callable[[str], WorkerProcess],
         code: pb.Code,
         encoded: codec.Encoded | None,
+        worker: WorkerProcess | None = None,
     ) -> None:
-        """Run it in a worker process and wait for its end. `encoded` is the code where the node holds it already."""
+        """Run it in a worker process, any or this one, and wait for its end. `encoded`: the code, where the node holds it."""
         attempt = attempt_run.attempt
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options)
         if attempt.submit.tasks:
@@ -444,7 +444,8 @@ class Engine:
             submit.skipped_tasks.extend(attempt.submit.skipped_tasks)
         else:
             submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
-        worker = take(code.digest)
+        worker = worker or await self._pool.take(code.digest)
+        began = self._loop.time()
         try:
             is_loaded = code.digest and code.digest in worker.loaded
             submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
@@ -474,6 +475,7 @@ class Engine:
             worker.interrupt()
         try:
             await asyncio.shield(ended)
+            self._pool.learn(code.digest, self._loop.time() - began)
         finally:
             attempt_run.worker = None
             if not ended.done():

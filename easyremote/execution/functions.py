@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import linecache
 import os
+import sys
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -98,16 +99,28 @@ class KnownFunction:
     def __init__(self, spec: pb.FunctionSpec) -> None:
         self.spec = spec
         self.signature = signature_of(spec)
+        self._few, self._many = _plain_counts(self.signature)
         self.positional_names = [p.name for p in spec.parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises BadArguments when a call with these arguments can't succeed."""
-        if self.signature is None:
+        if self.signature is None or (not kwargs and self._few <= len(args) <= self._many):
             return
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise BadArguments(f"{self.spec.name}{self.signature}: {error}") from None
+
+
+def _plain_counts(signature: inspect.Signature | None) -> tuple[int, int]:
+    """How few and how many positional arguments alone make a call that is right; (1, 0) when none do."""
+    parameters = signature.parameters.values() if signature is not None else ()
+    positional = [p for p in parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    required = [p for p in positional if p.default is inspect.Parameter.empty]
+    if any(p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in parameters):
+        return 1, 0
+    takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return len(required), sys.maxsize if takes_any else len(positional)
 
 
 class _Shown:

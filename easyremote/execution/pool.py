@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +28,12 @@ KILL_AFTER_S = 3.0
 
 IDLE_AFTER_S = 60.0
 """An idle worker beyond the first ends after this."""
+
+SHORT_S = 0.01
+PATIENCE_S = 0.05
+"""A call of a function that runs for less than `SHORT_S` waits for a busy worker for so long, before another one is started."""
+
+_FUNCTIONS_KNOWN = 1000
 
 _SECRETS = ("EASYREMOTE_TOKEN", "EASYREMOTE_ADDRESS")
 _LAST_OUTPUT_BYTES = 4096
@@ -51,10 +58,13 @@ class WorkerProcess:
         self.on_death: Callable[[WorkerDied], None] | None = None
         self.is_dead = False
         self._pending = bytearray()
-        self._may_read = asyncio.Event()
-        self._may_read.set()
+        self._loop = asyncio.get_running_loop()
+        self._unpacker = FrameUnpacker()
+        self._is_reading = False
+        self._reaper: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
         self._start(node_id)
-        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self.resume()
         self._killer: asyncio.TimerHandle | None = None
         self._recent = ""
 
@@ -114,10 +124,14 @@ class WorkerProcess:
 
     def pause(self) -> None:
         """Read no more from it for now; what it prints fills its pipe and then makes it wait."""
-        self._may_read.clear()
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._link)
 
     def resume(self) -> None:
-        self._may_read.set()
+        if not self._is_reading and not self.is_dead:
+            self._is_reading = True
+            self._loop.add_reader(self._link, self._read)
 
     def interrupt(self) -> None:
         """Ask the running call to stop; kill the process when it doesn't."""
@@ -146,7 +160,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         self.kill()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        await self._gone.wait()
 
     def _write_some(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,22 +176,23 @@ class WorkerProcess:
         with contextlib.suppress(OSError, ValueError):
             loop.remove_writer(self._link)
 
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-        unpacker = FrameUnpacker()
+    def _read(self) -> None:
         try:
-            while data := await loop.sock_recv(self._link, 256 * 1024):
-                await self._may_read.wait()
-                for frame in unpacker.feed(data):
-                    if frame.event.HasField("output"):
-                        self._recent = (self._recent + frame.event.output.text)[-_LAST_OUTPUT_BYTES:]
-                    if self.on_event is not None:
-                        self.on_event(frame.event)
+            data = self._link.recv(256 * 1024)
+        except BlockingIOError:
+            return
         except OSError:
-            pass
-        finally:
+            data = b""
+        if not data:
+            self.pause()
             self.is_dead = True
-            await asyncio.shield(self._reap())
+            self._reaper = self._loop.create_task(self._reap())
+            return
+        for frame in self._unpacker.feed(data):
+            if frame.event.HasField("output"):
+                self._recent = (self._recent + frame.event.output.text)[-_LAST_OUTPUT_BYTES:]
+            if self.on_event is not None:
+                self.on_event(frame.event)
 
     async def _reap(self) -> None:
         """The link is closed: the process has died, or is about to."""
@@ -198,6 +213,7 @@ class WorkerProcess:
         last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
         if self.on_death is not None:
             self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:]))
+        self._gone.set()
 
 
 def _search_path() -> list[str]:
@@ -223,20 +239,46 @@ class WorkerPool:
         self._idle: list[WorkerProcess] = []
         self._all: set[WorkerProcess] = set()
         self._sessions: dict[str, WorkerProcess] = {}
+        self._mean_s: OrderedDict[str, float] = OrderedDict()  # how long calls of a function run, by its digest
+        self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
 
     def prepare(self) -> None:
         """Have one worker warm, so that the first call needn't wait for an interpreter to start."""
         if not self._all:
             self._idle.append(self._new())
 
-    def take(self, digest: str) -> WorkerProcess:
-        """A worker for one call: one that holds the function already, else any idle one, else a new one."""
+    async def take(self, digest: str) -> WorkerProcess:
+        """A worker for one call: one that holds the function already, else any idle one, else a new one.
+
+        Where the function is known to be short, one that is busy with such is waited for a moment: to start a process takes as
+        much as thousands of these calls.
+        """
+        worker = self._idle_one(digest)
+        if worker is not None:
+            return worker
+        is_short = 0 < self._mean_s.get(digest, 0.0) < SHORT_S
+        if not is_short or len(self._all) == len(self._sessions):
+            return self._new()
+        freed: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
+        self._waiting.append(freed)
+        try:
+            return await asyncio.wait_for(asyncio.shield(freed), PATIENCE_S)
+        except TimeoutError:
+            return freed.result() if freed.done() else self._new()
+        except BaseException:
+            if freed.done():
+                self.give_back(freed.result())
+            raise
+        finally:
+            freed.cancel()
+
+    def _idle_one(self, digest: str) -> WorkerProcess | None:
         self._forget_dead()
         for worker in reversed(self._idle):
             if digest in worker.loaded:
                 self._idle.remove(worker)
                 return worker
-        return self._idle.pop() if self._idle else self._new()
+        return self._idle.pop() if self._idle else None
 
     def take_for_session(self, session_id: str) -> WorkerProcess:
         """The session's own worker; its namespace lives as long as it does."""
@@ -250,10 +292,23 @@ class WorkerPool:
         worker = self._sessions.get(session_id)
         return worker is not None and not worker.is_dead
 
+    def learn(self, digest: str, run_s: float) -> None:
+        """A call of this function ran so long."""
+        mean_s = self._mean_s.pop(digest, run_s)
+        self._mean_s[digest] = mean_s + 0.3 * (run_s - mean_s)
+        if len(self._mean_s) > _FUNCTIONS_KNOWN:
+            self._mean_s.popitem(last=False)
+
     def give_back(self, worker: WorkerProcess) -> None:
         worker.settled()
-        if worker not in self._sessions.values() and not worker.is_dead:
-            self._idle.append(worker)
+        if worker in self._sessions.values() or worker.is_dead:
+            return
+        while self._waiting:
+            freed = self._waiting.popleft()
+            if not freed.done():
+                freed.set_result(worker)
+                return
+        self._idle.append(worker)
 
     def close_session(self, session_id: str) -> None:
         worker = self._sessions.pop(session_id, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ class ThreadEmitter:
         self._lock = threading.Lock()
         self._thread_id: int | None = None
         self._is_interrupted = False
+        self._began = 0.0
 
     # ---- as the function's context -------------------------------------------------------------------------------
 
@@ -99,9 +101,10 @@ class ThreadEmitter:
         self._post(pb.Event(failure=describe(error, self.node_id)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
+        busy_s = time.perf_counter() - self._began if self._began else 0.0
         encoded = self._detached(value)
         self._buffer.flush()
-        self._post_event(pb.Event(is_exhausted=is_exhausted), "result", encoded)
+        self._post_event(pb.Event(is_exhausted=is_exhausted, busy_s=busy_s), "result", encoded)
 
     def failed(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
@@ -149,6 +152,7 @@ class ThreadEmitter:
         """The function's thread is about to run it. False when it needn't."""
         with self._lock:
             self._thread_id = threading.get_ident()
+            self._began = time.perf_counter()
             return not self._is_interrupted
 
     def left(self) -> None:

@@ -135,6 +135,7 @@ class Worker:
         except BaseException as error:
             emitter.failed(error)
         else:
+            emitter.began = time.perf_counter()
             if emitter.tasks is not None:
                 run_tasks(function, emitter.tasks, emitter, _run_coroutine)
             else:
@@ -173,6 +174,7 @@ class _Emitter:
         self.buffer = OutputBuffer(self._send_output)
         self.tasks = Tasks(submit.tasks, submit.skipped_tasks) if submit.tasks else None
         self.has_ended = False
+        self.began = 0.0
         self._worker = worker
         self._items: list[bytes] = []
         self._items_lock = threading.RLock()
@@ -245,9 +247,10 @@ class _Emitter:
             self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, returned=returned)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
+        busy_s = time.perf_counter() - self.began
         rich_display.flush_figures()
         payload = self._payload(codec.encode_as(value, self._accept))
-        self._end(pb.Event(result=payload, is_exhausted=is_exhausted))
+        self._end(pb.Event(result=payload, is_exhausted=is_exhausted, busy_s=busy_s))
 
     def failed(self, error: BaseException) -> None:
         self._end(pb.Event(error=describe(error, self.node_id)))
