@@ -15,7 +15,7 @@ _PANELS = {
     "in_flight_per_s": "2,000 calls in flight, calls/s",
     "map_per_s": "map of 10,000 tiny tasks, tasks/s",
     "stream_per_s": "one generator, 20,000 items, items/s",
-    "echo_64_mib_mb_per_s": "64 MiB there and back, MB/s",
+    "echo_64_mib_mb_per_s": "64 MiB there and back, second time, MB/s",
     "echo_1_gib_mb_per_s": "1 GiB there and back, MB/s",
     "first_result_s": "first result from nothing, s (shorter is better)",
     "memory_mb": "memory at rest, MB (shorter is better)",

@@ -22,6 +22,7 @@ IN_FLIGHT = 2000
 TASKS = 10_000
 ITEMS = 20_000
 SLOW_MB_PER_S = 20
+"""An echo that is slower isn't made a second time: what is there by then doesn't matter to it."""
 
 
 def noop() -> None:
@@ -141,12 +142,11 @@ def streamed(system: System) -> dict[str, float]:
 
 
 def echoed_64_mib(system: System) -> dict[str, float]:
-    """64 MiB there and back. The second time counts, when memory and connections for that size are there, unless the first was so
-    slow that these can't matter."""
-    speed = _echoed(system, 64 * MIB)
-    if speed > SLOW_MB_PER_S:
-        speed = _echoed(system, 64 * MIB)
-    return {"echo_64_mib_mb_per_s": speed}
+    """64 MiB there and back: the first time, when the worker has yet to import numpy and nobody has memory for that size, and at
+    once again."""
+    first = _echoed(system, 64 * MIB)
+    again = _echoed(system, 64 * MIB) if first > SLOW_MB_PER_S else first
+    return {"echo_64_mib_first_mb_per_s": first, "echo_64_mib_mb_per_s": again}
 
 
 def echoed_1_gib(system: System) -> dict[str, float]:

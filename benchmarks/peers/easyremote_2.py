@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 import easyremote
+import easyremote.core.utils.exceptions as easyremote_errors
 from benchmarks.peers.children import Child, free_port
-from benchmarks.workloads import System, count, echo, noop
+from benchmarks.workloads import System, Unable, count, echo, noop
 
 _THREADS = 64
 """Its client has only blocking calls."""
@@ -53,7 +54,12 @@ class EasyRemote2(System):
         return sum(1 for _ in self._client.stream("count", items))
 
     def echo(self, array: Any) -> Any:
-        return self._client.execute("echo", array)
+        try:
+            return self._client.execute("echo", array)
+        except easyremote_errors.ConnectionError as error:
+            if "larger than max" in str(error):
+                raise Unable("refused over 50 MiB") from None
+            raise
 
 
 def serve(role: str, address: str) -> None:

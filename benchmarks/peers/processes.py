@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,15 +134,15 @@ def adopt_orphans() -> None:
 
 
 def end_all() -> None:
-    """Kill every process that descends from this one, and wait for its end."""
-    for _ in range(5):  # one that was about to start another may need a second round
+    """End every process that descends from this one: asked first, so that it can remove what it made, then killed."""
+    for signal_ in (signal.SIGTERM, *[signal.SIGKILL] * 5):  # one that was about to start another needs one more
         left = psutil.Process().children(recursive=True)
         if not left:
             return
         for process in left:
             with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, 2)
+                process.send_signal(signal_)
+        psutil.wait_procs(left, _LEAVES_WITHIN_S)
 
 
 def name_of(process: psutil.Process) -> str:
