@@ -67,6 +67,7 @@ GOALS = (
     Goal("(b) in flight ≥ 40 × Dask", "in_flight_per_s", ("dask",), at_least=40),
     Goal("(b) in flight above rpyc", "in_flight_per_s", ("rpyc",), at_least=1),
     Goal("(c) map ≥ 2 × Pyro5's batch", "map_per_s", ("pyro5",), at_least=2),
+    Goal("(c) map ≥ 2 × Pyro5's batch with msgpack", "map_per_s", ("pyro5-msgpack",), at_least=2),
     Goal("(c) map ≥ 20 × Ray", "map_per_s", _ANY_RAY, at_least=20),
     Goal("(c) map ≥ 100 × Dask", "map_per_s", ("dask",), at_least=100),
     Goal("(c) map within 10 × of ipyparallel's one chunk", "map_per_s", ("ipyparallel",), at_least=0.1),

@@ -185,8 +185,10 @@ def _into_docs(found: Found) -> None:
     page = _ROOT / "docs" / "performance.md"
     before, _, rest = page.read_text().partition(_MARKS[0])
     _, _, after = rest.partition(_MARKS[1])
-    page.write_text(f"{before}{_MARKS[0]}\n\n{markdown(found)}\n{_MARKS[1]}{after}")
-    picture.draw(found, _ROOT / "docs" / "images" / "performance.png")
+    drawn = page.parent / "images" / "performance.png"
+    picture.draw(found, drawn)
+    shown = f"![Bars for each workload and each system](images/{drawn.name})\n\n{markdown(found)}"
+    page.write_text(f"{before}{_MARKS[0]}\n\n{shown}\n{_MARKS[1]}{after}")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """`make bench` and `make bench-peers`: every system does the same work on this machine, in one run, round by round.
 
 Each round of each system is a process of its own that plays the client and starts the rest (`benchmarks.peers.driver`); rounds
-are interleaved over the systems, and the medians are shown. Results are in `.build/bench`: bench.json, bench.md and bench.png,
-written anew after each round.
+are interleaved over the systems, and the medians are shown. Results are bench.json, bench.md and bench.png in `.build/bench`,
+written anew after each round; `python -m benchmarks.report --docs` puts them into `docs/performance.md`.
 
     make bench ARGS="--rounds 1 --workloads latency,in_flight"
     make bench-peers ARGS="--systems easyremote-thread,nats,rpyc"
@@ -95,12 +95,12 @@ def main() -> None:
                 run.measure(name, workloads)
                 print(f"round {round_}: {name} {time.monotonic() - began:.1f} s", file=sys.stderr)
             found.rounds_done = round_
-            report.write(found, _OUT)
+            report.write(found, options.output)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
         end_all()
-    print((_OUT / "bench.md").read_text())
+    print((options.output / "bench.md").read_text())
 
 
 def _options() -> argparse.Namespace:
@@ -116,6 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large-rounds", type=int, default=1, help="rounds that also move 1 GiB")
     parser.add_argument("--bound", type=float, default=45.0, help="seconds that a workload may take")
+    parser.add_argument("--output", type=Path, default=_OUT, help="folder of the results")
     options = parser.parse_args()
     if options.systems is None:
         options.systems = [name for name, contender in CONTENDERS.items() if options.peers or not contender.is_peer]
