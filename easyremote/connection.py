@@ -23,6 +23,7 @@ from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
+from easyremote.wire.chunks import WireChunk
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -82,7 +83,14 @@ class Connection:
             self._on_down,
             discovery.refresh,
         )
-        self._transfers = Transfers(self.endpoint, self._core.session_id, SharedFiles(), self._send_fetch)
+        self._transfers = Transfers(
+            self.endpoint,
+            self._core.session_id,
+            SharedFiles(),
+            self._send_fetch,
+            self._send_chunk,
+            lambda: self._link.is_local,
+        )
         await self._link.connected()
 
     # ---- from any thread -----------------------------------------------------------------------------------------
@@ -260,6 +268,8 @@ class Connection:
                     waiting.set_result(effect.answer)
             elif isinstance(effect, core.SendBlob):
                 self._transfers.requested(effect.fetch)
+            elif isinstance(effect, core.ChunkCame):
+                self._transfers.chunk_came(WireChunk(effect.chunk))
             elif isinstance(effect, core.GatewayLeaves):
                 self._give_up_after_s = GIVE_UP_AFTER_GOODBYE_S
         if self._core.has_acks:
@@ -326,6 +336,10 @@ class Connection:
 
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)
+        self._link.flush()
+
+    def _send_chunk(self, chunk: pb.Chunk) -> None:
+        self._core.send_chunk(chunk)
         self._link.flush()
 
     async def _ask(self, query: pb.Query, timeout_s: float) -> pb.Answer:

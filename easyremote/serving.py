@@ -30,6 +30,7 @@ from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
+from easyremote.wire.chunks import WireChunk
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -108,7 +109,14 @@ class Engine:
             on_down=lambda: self._transfers.session_down(),
             refresh=discovery.refresh,
         )
-        self._transfers = Transfers(self._endpoint, self._core.session_id, self._shared, self._send_fetch)
+        self._transfers = Transfers(
+            self._endpoint,
+            self._core.session_id,
+            self._shared,
+            self._send_fetch,
+            self._send_chunk,
+            lambda: self._link.is_local,
+        )
         try:
             await self._link.connected(connect_timeout_s)
         except BaseException:
@@ -191,6 +199,8 @@ class Engine:
                 self._confirm(effect.revision)
             elif isinstance(effect, core.SendBlob):
                 self._transfers.requested(effect.fetch)
+            elif isinstance(effect, core.ChunkCame):
+                self._transfers.chunk_came(WireChunk(effect.chunk))
 
     def _confirm(self, revision: int) -> None:
         waiting, self._confirmations = self._confirmations, []
@@ -556,6 +566,10 @@ class Engine:
 
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)
+        self._link.flush()
+
+    def _send_chunk(self, chunk: pb.Chunk) -> None:
+        self._core.send_chunk(chunk)
         self._link.flush()
 
     async def _tick(self) -> None:

@@ -126,6 +126,11 @@ class Broker:
         """Whether a transfer stream may be attached to this session."""
         return session_id in self._sessions
 
+    def connection_of(self, session_id: bytes) -> int | None:
+        """The connection that this session has now."""
+        session = self._sessions.get(session_id)
+        return session.conn if session is not None else None
+
     def tick(self, now: float) -> list[Action]:
         """Time passed. Call it at least twice a second."""
         self._now = now
@@ -724,6 +729,11 @@ class Broker:
             running=sum(node.running_count for node in self._placing.nodes.values()),
         )
 
+    def _on_chunk(self, session: Session, frame: pb.Frame) -> None:
+        target = None if frame.chunk.data else self._relay.chunk(session.session_id, frame.chunk, 0)
+        if target is not None:
+            self._actions.append(SendChunk(target, frame.chunk))
+
     def _on_fetch(self, session: Session, frame: pb.Frame) -> None:
         self._relay.fetch(session, frame)
 
@@ -793,6 +803,7 @@ _HANDLERS = {
     "offers": Broker._on_offers,
     "load": Broker._on_load,
     "fetch": Broker._on_fetch,
+    "chunk": Broker._on_chunk,
     "goodbye": Broker._on_goodbye,
     "heartbeat": Broker._on_heartbeat,
 }

@@ -71,13 +71,19 @@ class SendBlob(NamedTuple):
     fetch: pb.Fetch
 
 
+class ChunkCame(NamedTuple):
+    """A chunk without data: a payload lies in a shared file, can't be had, or must be asked for again."""
+
+    chunk: pb.Chunk
+
+
 class GatewayLeaves(NamedTuple):
     """The gateway said goodbye."""
 
     reason: str
 
 
-ClientEffect = Deliver | Judged | Answered | Connected | Rejected | SendBlob | GatewayLeaves
+ClientEffect = Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | GatewayLeaves
 
 
 @dataclass(slots=True, eq=False)
@@ -225,6 +231,11 @@ class ClientSession:
         if self.is_connected:
             self._send(pb.Frame(fetch=fetch))
 
+    def send_chunk(self, chunk: pb.Chunk) -> None:
+        """Answer a Fetch with a chunk that has no data."""
+        if self.is_connected:
+            self._send(pb.Frame(chunk=chunk))
+
     def heartbeat(self) -> None:
         if self.is_connected:
             self._send(pb.Frame(heartbeat=pb.Heartbeat()))
@@ -331,6 +342,9 @@ class ClientSession:
     def _on_fetch(self, fetch: pb.Fetch) -> None:
         self._effects.append(SendBlob(fetch))
 
+    def _on_chunk(self, chunk: pb.Chunk) -> None:
+        self._effects.append(ChunkCame(chunk))
+
     def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
         self._effects.append(GatewayLeaves(goodbye.reason))
 
@@ -415,5 +429,6 @@ _HANDLERS = {
     "verdict": ClientSession._on_verdict,
     "answer": ClientSession._on_answer,
     "fetch": ClientSession._on_fetch,
+    "chunk": ClientSession._on_chunk,
     "goodbye": ClientSession._on_goodbye,
 }

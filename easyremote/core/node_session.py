@@ -87,6 +87,12 @@ class SendBlob(NamedTuple):
     fetch: pb.Fetch
 
 
+class ChunkCame(NamedTuple):
+    """A chunk without data: a payload lies in a shared file, can't be had, or must be asked for again."""
+
+    chunk: pb.Chunk
+
+
 class GatewayLeaves(NamedTuple):
     """The gateway said goodbye."""
 
@@ -94,7 +100,17 @@ class GatewayLeaves(NamedTuple):
 
 
 NodeEffect = (
-    Start | Stop | StopTasks | Release | WindowOpened | Joined | Rejected | OffersConfirmed | SendBlob | GatewayLeaves
+    Start
+    | Stop
+    | StopTasks
+    | Release
+    | WindowOpened
+    | Joined
+    | Rejected
+    | OffersConfirmed
+    | SendBlob
+    | ChunkCame
+    | GatewayLeaves
 )
 
 
@@ -220,6 +236,11 @@ class NodeSession:
         if self.is_connected:
             self._send(pb.Frame(load=load))
 
+    def send_chunk(self, chunk: pb.Chunk) -> None:
+        """Answer a Fetch with a chunk that has no data."""
+        if self.is_connected:
+            self._send(pb.Frame(chunk=chunk))
+
     def heartbeat(self) -> None:
         if self.is_connected:
             self._send(pb.Frame(heartbeat=pb.Heartbeat()))
@@ -342,6 +363,9 @@ class NodeSession:
     def _on_fetch(self, fetch: pb.Fetch) -> None:
         self._effects.append(SendBlob(fetch))
 
+    def _on_chunk(self, chunk: pb.Chunk) -> None:
+        self._effects.append(ChunkCame(chunk))
+
     def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
         self._effects.append(GatewayLeaves(goodbye.reason))
 
@@ -453,5 +477,6 @@ _HANDLERS = {
     "resume": NodeSession._on_resume,
     "forget": NodeSession._on_forget,
     "fetch": NodeSession._on_fetch,
+    "chunk": NodeSession._on_chunk,
     "goodbye": NodeSession._on_goodbye,
 }

@@ -207,6 +207,9 @@ class Listener:
     def _queue_chunk(self, session_id: bytes, chunk: WireChunk) -> None:
         queue = self._chunk_queues.get(session_id)
         if queue is None:
+            conn = self.broker.connection_of(session_id)
+            if conn in self._connections and not chunk.data.nbytes:
+                self._connections[conn].put(pb.Frame(chunk=chunk.head))
             return
         if queue.full():
             _end(queue)  # its peer attaches anew and asks again

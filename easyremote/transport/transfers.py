@@ -7,35 +7,25 @@ that see the same shared memory hand over a file instead.
 from __future__ import annotations
 
 import asyncio
-import logging
 import mmap
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import grpc.aio
+from typing import TYPE_CHECKING, Any
 
 from easyremote.config import CHUNK_BYTES, TRANSFER_WINDOW_BYTES
 from easyremote.discovery import Endpoint
 from easyremote.errors import PayloadError
-from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.codec import Encoded
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-TRANSFER = "/easyremote.v1.Gateway/Transfer"
-
-_log = logging.getLogger("easyremote")
+if TYPE_CHECKING:
+    from easyremote.transport.chunk_stream import ChunkStream
 
 
 _MAPPED_BYTES = 1024 * 1024
-
-_NOTHING = memoryview(b"")
-
-_CHUNKS_QUEUED = 2
-"""Chunks read from their payloads and not written yet."""
 
 
 class BlobLost(Exception):
@@ -88,24 +78,30 @@ class _Target:
 class Transfers:
     """Both directions for one session. Runs on the shared loop.
 
-    `send_fetch` puts a Fetch on the session's control stream.
+    `send_fetch` and `send_chunk` put a Fetch, or a chunk without data, on the session's own stream. `is_local` tells whether that
+    one goes over a Unix socket.
     """
 
     def __init__(
-        self, endpoint: Endpoint, session_id: bytes, shared: SharedFiles, send_fetch: Callable[[pb.Fetch], None]
+        self,
+        endpoint: Endpoint,
+        session_id: bytes,
+        shared: SharedFiles,
+        send_fetch: Callable[[pb.Fetch], None],
+        send_chunk: Callable[[pb.Chunk], None],
+        is_local: Callable[[], bool],
     ) -> None:
         self._endpoint = endpoint
         self._session_id = session_id
         self._shared = shared
         self._send_fetch = send_fetch
+        self._send_chunk = send_chunk
+        self._is_local = is_local
         self._owned: dict[bytes, _Owned] = {}
         self._blobs_of: dict[Hashable, list[bytes]] = {}
         self._outgoing: dict[bytes, _Outgoing] = {}
         self._incoming: dict[bytes, _Incoming] = {}
-        self._stream: Any = None
-        self._ready = asyncio.Event()
-        self._runner: asyncio.Task[None] | None = None
-        self._outbox: asyncio.Queue[WireChunk] = asyncio.Queue(_CHUNKS_QUEUED)
+        self._stream: ChunkStream | None = None
 
     # ---- owning --------------------------------------------------------------------------------------------------
 
@@ -154,11 +150,12 @@ class Transfers:
         outgoing = _Outgoing(blob or _Owned([]), fetch.offset, fetch.limit)
         self._outgoing[fetch.transfer_id] = outgoing
         if blob is None:
-            work = self._write_chunk(pb.Chunk(transfer_id=fetch.transfer_id, error="its owner has dropped the payload"))
-        elif fetch.shared_memory and fetch.shared_memory == self._shared.identity and fetch.offset == 0:
+            self._send_chunk(pb.Chunk(transfer_id=fetch.transfer_id, error="its owner has dropped the payload"))
+            return
+        if fetch.shared_memory and fetch.shared_memory == self._shared.identity and fetch.offset == 0:
             work = self._send_file(fetch, outgoing)
         else:
-            work = self._send_chunks(fetch.transfer_id, outgoing)
+            work = self._send_chunks(fetch, outgoing)
         outgoing.task = asyncio.get_running_loop().create_task(work)
 
     async def _send_file(self, fetch: pb.Fetch, outgoing: _Outgoing) -> None:
@@ -166,11 +163,11 @@ class Transfers:
         try:
             name = blob.shared_file or await self._write_file(blob)
         except (OSError, RuntimeError):  # no room in shared memory, or the interpreter is ending
-            await self._send_chunks(fetch.transfer_id, outgoing)
+            await self._send_chunks(fetch, outgoing)
             return
         blob.shared_file = ""  # the receiver removes the name
         blob.handed_over.append(name)
-        await self._write_chunk(pb.Chunk(transfer_id=fetch.transfer_id, shared_file=name))
+        self._send_chunk(pb.Chunk(transfer_id=fetch.transfer_id, shared_file=name))
 
     async def _write_file(self, blob: _Owned) -> str:
         """In a thread, which goes on when this is cancelled; the file is removed then."""
@@ -181,7 +178,11 @@ class Transfers:
             writing.add_done_callback(lambda done: done.exception() is None and self._shared.remove(done.result()))
             raise
 
-    async def _send_chunks(self, transfer_id: bytes, outgoing: _Outgoing) -> None:
+    async def _send_chunks(self, fetch: pb.Fetch, outgoing: _Outgoing) -> None:
+        if fetch.detached:
+            self._send_chunk(pb.Chunk(transfer_id=fetch.transfer_id, again=True))  # it is to open its stream first
+            return
+        stream = await self._attached()
         size = outgoing.blob.size
         while outgoing.offset < size:
             if outgoing.offset >= outgoing.limit:
@@ -190,18 +191,9 @@ class Transfers:
                 continue
             room = min(CHUNK_BYTES, outgoing.limit - outgoing.offset)
             data = _slice(outgoing.blob.parts, outgoing.offset, room)
-            await self._write_chunk(pb.Chunk(transfer_id=transfer_id, offset=outgoing.offset), data)
+            head = pb.Chunk(transfer_id=fetch.transfer_id, offset=outgoing.offset)
+            await stream.write(WireChunk(head, data))
             outgoing.offset += data.nbytes
-
-    async def _write_chunk(self, chunk: pb.Chunk, data: memoryview = _NOTHING) -> None:
-        """Queue a chunk for the stream. Writing is left to a task of its own: cancelling a write would cancel the whole stream,
-        for all transfers."""
-        await self._attached()
-        await self._outbox.put(WireChunk(chunk, data))
-
-    async def _write(self, stream: Any) -> None:
-        while True:
-            await stream.write(await self._outbox.get())
 
     def _stop_outgoing(self, transfer_id: bytes) -> None:
         outgoing = self._outgoing.pop(transfer_id)
@@ -249,12 +241,14 @@ class Transfers:
         offset, size = 0, sum(blob.part_bytes)
         target = _Target(make)
         shared_memory = self._shared.identity
+        is_detached = bool(shared_memory) and self._is_local()
         while offset < size:
             transfer_id = secrets.token_bytes(16)
             incoming = _Incoming(call_id, blob, asyncio.Queue())
             self._incoming[transfer_id] = incoming
             try:
-                await self._attached()
+                if not is_detached:
+                    await self._attached()
                 fetch = pb.Fetch(
                     transfer_id=transfer_id,
                     blob_id=blob.blob_id,
@@ -262,9 +256,11 @@ class Transfers:
                     offset=offset,
                     limit=offset + TRANSFER_WINDOW_BYTES,
                     shared_memory=shared_memory,
+                    detached=is_detached,
                 )
                 self._send_fetch(fetch)
                 offset, name = await self._collect(incoming, fetch, target, offset, size)
+                is_detached = False  # where it goes on, the file couldn't be had
                 if name:
                     if keep_file:
                         return name
@@ -321,62 +317,36 @@ class Transfers:
             self._stop_outgoing(transfer_id)
         for holder in list(self._blobs_of):
             self.release(holder)
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+        if self._stream is not None:
+            await self._stream.close()
 
-    async def _attached(self) -> Any:
-        if self._runner is None:
-            self._runner = asyncio.get_running_loop().create_task(self._run())
-        await self._ready.wait()
+    async def _attached(self) -> ChunkStream:
+        stream = self._open_stream()
+        await stream.attached()
+        return stream
+
+    def _open_stream(self) -> ChunkStream:
+        """The stream for chunks, made when the first one needs it: between processes of one host none may ever do."""
+        if self._stream is None:
+            from easyremote.transport.chunk_stream import ChunkStream
+
+            self._stream = ChunkStream(self._endpoint, self._session_id, self.chunk_came, self._replaced)
         return self._stream
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._connect_once()
-            except asyncio.CancelledError:
-                if is_being_cancelled():
-                    raise
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-                pass  # the gateway can't be reached at this moment, or doesn't know the session yet
-            except Exception:  # whatever it is, the next stream may do better, and nobody else would make one
-                _log.exception("the transfer stream to %s failed", self._endpoint.address)
-            if self._ready.is_set():
-                self._ready.clear()
-                self._replaced()
-            await asyncio.sleep(0.2)
-
-    async def _connect_once(self) -> None:
-        async with open_channel(self._endpoint) as channel:
-            method = channel.stream_stream(
-                TRANSFER, request_serializer=WireChunk.to_bytes, response_deserializer=WireChunk.from_bytes
-            )
-            self._stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
-            writer = None
-            try:
-                while (chunk := await self._stream.read()) is not END_OF_STREAM:
-                    if not chunk.head.transfer_id:
-                        self._outbox = asyncio.Queue(_CHUNKS_QUEUED)  # what an earlier stream left is asked for anew
-                        writer = asyncio.get_running_loop().create_task(self._write(self._stream))
-                        self._ready.set()
-                    elif (incoming := self._incoming.get(chunk.head.transfer_id)) is not None:
-                        incoming.chunks.put_nowait(chunk)
-            finally:
-                self._stream.cancel()
-                if writer is not None:
-                    writer.cancel()
-                    await asyncio.gather(writer, return_exceptions=True)
+    def chunk_came(self, chunk: WireChunk) -> None:
+        incoming = self._incoming.get(chunk.head.transfer_id)
+        if incoming is not None:
+            incoming.chunks.put_nowait(chunk)
 
     def _replaced(self) -> None:
         """The stream broke: receivers here ask again, and receivers elsewhere are told to."""
         self._ask_again()
         for transfer_id in list(self._outgoing):
             self._stop_outgoing(transfer_id)
-            task = asyncio.get_running_loop().create_task(
-                self._write_chunk(pb.Chunk(transfer_id=transfer_id, again=True))
-            )
-            self._outgoing[transfer_id] = _Outgoing(_Owned([]), 0, 0, task=task)
+            self._outgoing[transfer_id] = _Outgoing(
+                _Owned([]), 0, 0
+            )  # until its receiver is done: it may ask for more yet
+            self._send_chunk(pb.Chunk(transfer_id=transfer_id, again=True))
 
 
 def _room_for(size: int) -> memoryview:

@@ -36,7 +36,7 @@ class Batch(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch")
+    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Frame(_message.Message):
     FORGET_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     welcome: Welcome
     refused: Refused
@@ -75,7 +76,8 @@ class Frame(_message.Message):
     forget: Forget
     resume: Resume
     fetch: Fetch
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ...) -> None: ...
+    chunk: Chunk
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "features", "role", "session_id", "runtime", "node")
@@ -341,7 +343,7 @@ class Blob(_message.Message):
     def __init__(self, blob_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Fetch(_message.Message):
-    __slots__ = ("transfer_id", "blob_id", "call_id", "offset", "limit", "shared_memory", "done")
+    __slots__ = ("transfer_id", "blob_id", "call_id", "offset", "limit", "shared_memory", "done", "detached")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     BLOB_ID_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +351,7 @@ class Fetch(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     blob_id: bytes
     call_id: bytes
@@ -356,7 +359,8 @@ class Fetch(_message.Message):
     limit: int
     shared_memory: str
     done: bool
-    def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ...) -> None: ...
+    detached: bool
+    def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ..., detached: _Optional[bool] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("transfer_id", "offset", "data", "error", "shared_file", "again")
