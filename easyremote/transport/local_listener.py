@@ -53,6 +53,8 @@ class LocalListener:
                     self._path.unlink()
         if self._server is not None:
             self._server.close()
+        for peer in list(self._peers):
+            peer.turn_away()
         await asyncio.gather(*(peer.over.wait() for peer in self._peers))
 
     def _protocol(self) -> BatchProtocol:
@@ -76,6 +78,11 @@ class _Peer:
         self._connection = Connection(self._wake, self.protocol.cut)
         self._timer = loop.call_later(_HELLO_TIMEOUT_S, self.protocol.cut)
         peers.add(self)
+
+    def turn_away(self) -> None:
+        """Close it, unless it has a session, which ends with a goodbye."""
+        if self._conn is None:
+            self.protocol.cut()
 
     def _received(self, message: bytes) -> None:
         if self._conn is not None:

@@ -18,7 +18,9 @@ from easyremote import Call, Client, ComputeNode, Server
 from easyremote.bundling import CallTime
 from easyremote.cluster import LocalCluster
 from easyremote.core.client_session import ClientSession
+from easyremote.transport.local_stream import LocalStream
 from easyremote.transport.loop import shared_loop
+from tests.conftest import wait_until
 
 # Needs a second Python, which .ci/run names where the machine has one.
 collect_ignore = [] if os.environ.get("EASYREMOTE_OTHER_PYTHON") else ["test_other_python.py"]
@@ -215,3 +217,10 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(ClientSession, "submit", counting)
     return counts
+
+
+def is_local(face: Client | ComputeNode) -> bool:
+    """Whether its session goes over the gateway's Unix socket, once it is connected."""
+    wait_until(lambda: face.is_connected)
+    link = face._connection._link if isinstance(face, Client) else face._engine._link  # type: ignore[union-attr]
+    return isinstance(link._stream, LocalStream)
