@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
@@ -71,7 +72,23 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s` (how long it ran, once it ended).
     """
 
-    # Most calls need few of these, and a call is made for each task of a burst: what isn't set here costs nothing then.
+    # A burst makes thousands of calls, and the garbage collector walks through all that they hold. So a call begins with nothing
+    # but these defaults, and gets what else it needs when it needs it. That goes for what `concurrent.futures.Future` keeps too,
+    # whose own constructor makes a lock, a condition and two lists; its `wait` and `as_completed` find them when they look.
+    _lock: ClassVar[threading.RLock] = threading.RLock()
+    """Of all calls: each holds it for a moment only. Entered as it is: an interrupt inside Condition.__enter__ would leave it
+    locked."""
+
+    _forks: ClassVar[int] = 0
+    """How often this process was forked from one that has calls."""
+
+    _condition: Any = functools.cached_property(lambda self: threading.Condition(self._lock))
+    _waiters: Any = functools.cached_property(lambda self: [])
+    _done_callbacks = functools.cached_property[list[Any]](lambda self: [])
+    _state = "RUNNING"
+    _result = None
+    _exception = None
+
     node = ""
     attempt = 0
     run_s = 0.0
@@ -83,6 +100,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
     _on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
     _is_stream = False
+    _queue: deque[_Arrived] | None = None
+    _wakers: tuple[Callable[[], Any], ...] = ()
+    _collected: list[Any] | None = None
     _resolved: tuple[Any, BaseException | None] | None = None
     _untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
     _untold_items = 0
@@ -102,22 +122,19 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
     ) -> None:
-        super().__init__()
         self._id = call_id
         self.function = function
         self._cancel_remote = cancel
         self._report_taken = taken
         self._presenter = presenter() if presenter is not None else _plain
         self._deadline = deadline
-        self._lock = (
-            threading.RLock()
-        )  # entered as it is: an interrupt inside Condition.__enter__ would leave it locked
-        self._changed = threading.Condition(self._lock)
-        self._queue: deque[_Arrived] = deque()
-        self._wakers: list[Callable[[], Any]] = []
-        self._collected: list[Any] = []
-        self._pid = os.getpid()
-        self.set_running_or_notify_cancel()
+        self._made_after = Call._forks
+
+    @classmethod
+    def forked(cls) -> None:
+        """This process is the child of a fork: its calls are its parent's, and another thread may have held the lock."""
+        cls._forks += 1
+        cls._lock = threading.RLock()
 
     # ---- what a person sees --------------------------------------------------------------------------------------
 
@@ -171,7 +188,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         with self._lock:
             ended = self._outcome is not None
             if ended:
-                self._queue.clear()
+                self._queue = None
                 self._items_queued = 0
             else:
                 self._outcome = error
@@ -181,6 +198,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._cancel_remote(self, reason)
         self._finish()
         return True
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._state == "FINISHED"
 
     def cancelled(self) -> bool:
         outcome = self._outcome
@@ -252,11 +273,16 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         until = None if timeout is None else time.monotonic() + timeout
         try:
             while (arrived := self._next(until)) is not None:
-                self._collected.extend(self._values(arrived))
-                self._consumed(arrived)
+                self._collect(arrived)
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
             raise
+
+    def _collect(self, arrived: _Arrived) -> None:
+        if self._collected is None:
+            self._collected = []
+        self._collected.extend(self._values(arrived))
+        self._consumed(arrived)
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Stop the call; a notebook shows that it did, instead of where this process was waiting."""
@@ -287,19 +313,19 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             )
         limit = min((t for t in (until, self._deadline) if t is not None), default=None)
         if limit is None:
-            self._changed.wait()
+            self._condition.wait()
             return
         left = limit - time.monotonic()
         if left > 0:
-            self._changed.wait(min(left, threading.TIMEOUT_MAX))
+            self._condition.wait(min(left, threading.TIMEOUT_MAX))
         elif limit == until:
             raise TimeoutError(f"'{self.function}' hasn't ended yet; it goes on (cancel() stops it)")
         else:
-            self._changed.release()
+            self._condition.release()
             try:
                 self._out_of_time()
             finally:
-                self._changed.acquire()
+                self._condition.acquire()
 
     def _out_of_time(self) -> None:
         where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
@@ -313,14 +339,13 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             with self._lock:
                 arrived = self._pop()
                 if arrived is None and self._outcome is None:
-                    self._wakers.append(lambda woken=woken: loop.call_soon_threadsafe(_wake, woken))
+                    self._wakers += ((lambda woken=woken: loop.call_soon_threadsafe(_wake, woken)),)
             if arrived is not None:
                 if not arrived.is_item:
                     self._consumed(arrived)
                     self._present(arrived)
                 elif collect:
-                    self._collected.extend(self._values(arrived))
-                    self._consumed(arrived)
+                    self._collect(arrived)
                 else:
                     yield arrived
             elif self._outcome is not None:
@@ -358,7 +383,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             elif body == "progress" and at_once and self._queued_progress is not None:
                 self._queued_progress.event.progress.CopyFrom(event.progress)  # a bar shows the newest
             elif body is not None:
-                self._queue.append(arrived)
+                self._enqueue(arrived)
                 self._items_queued += is_item
                 if body == "progress" and at_once:
                     self._queued_progress = arrived
@@ -377,11 +402,17 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             if self.attempt and event.attempt > self.attempt:
                 text = f"easyremote: node '{self.node}' was lost; '{self.function}' runs again on '{event.started.node_id}'\n"
                 again = pb.Event(output=pb.Output(is_stderr=True, text=text))
-                self._queue.append(_Arrived(again, None))
-                self._bound("output", self._queue[-1])
+                told = _Arrived(again, None)
+                self._enqueue(told)
+                self._bound("output", told)
             self.node = event.started.node_id
             self._kind = event.started.kind
         self.attempt = max(self.attempt, event.attempt)
+
+    def _enqueue(self, arrived: _Arrived) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(arrived)
 
     def _bound(self, body: str, newest: _Arrived) -> None:
         """What nobody looks at is cut at the front."""
@@ -391,7 +422,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if self._kept[body] <= _KEPT[body]:
             return
         queue: deque[_Arrived] = deque()
-        for old in self._queue:
+        for old in self._queue or ():
             if old.event.WhichOneof("body") == body and self._kept[body] > _KEPT[body] // 2:
                 self._kept[body] -= old.size + _KEPT_FOR_EACH
                 self._dropped[body] += old.size if body == "output" else 1
@@ -417,14 +448,20 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._finish()
 
     def _finish(self) -> None:
-        if not super().done():
-            super().set_result(None)  # type: ignore[arg-type]  # what it is is told by `result`
+        """Be a future that is done; what it has become is told by `result`."""
+        with self._lock:
+            was_done, self._state = self._state == "FINISHED", "FINISHED"
+            for waiter in self.__dict__.get("_waiters", ()):
+                waiter.add_result(self)
+        if not was_done and "_done_callbacks" in self.__dict__:
+            self._invoke_callbacks()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] - its stubs lack it
         self._notify()
 
     def _notify(self) -> None:
         with self._lock:
-            self._changed.notify_all()
-            wakers, self._wakers = self._wakers, []
+            if "_condition" in self.__dict__:
+                self._condition.notify_all()
+            wakers, self._wakers = self._wakers, ()
         for wake in wakers:
             with contextlib.suppress(RuntimeError):  # its loop was closed with the awaiting task in it
                 wake()
@@ -520,7 +557,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             elif isinstance(outcome, pb.ErrorInfo):
                 self._resolved = None, rebuild(outcome, self.attempt)
             elif self._is_stream:
-                self._resolved = self._collected, None
+                self._resolved = self._collected or [], None
             else:
                 assert outcome is not None
                 try:
@@ -530,10 +567,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         return self._resolved
 
     def _check_process(self) -> None:
-        if self._pid != os.getpid():
+        if self._made_after != Call._forks:
             raise UsageError(
                 "this call was made before the process was forked; wait for it in the process that made it"
             )
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Call.forked)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

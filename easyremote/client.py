@@ -107,6 +107,7 @@ class Client:
         self._connection = Connection(discovery.find(gateway, token))
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
+        self._cancel, self._taken = self._connection.cancel, self._connection.taken
         self._known: dict[str, introspect.KnownFunction] = {}
         self._times: dict[str, CallTime] = {}
         self._targets: dict[str, Target] = {}
@@ -345,8 +346,8 @@ class Client:
         return Call(
             random_id(),
             self._options.label or title,
-            self._connection.cancel,
-            self._connection.taken,
+            self._cancel,
+            self._taken,
             presenter or self._presenter,
             None if timeout is None or _span(timeout) == 0 else time.monotonic() + timeout,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import queue
@@ -300,6 +301,7 @@ def main() -> None:
         os.environ["MPLBACKEND"] = rich_display.BACKEND
     rich_display.install()
     _be_main()
+    gc.freeze()  # what is loaded now stays: no collection has to walk through it again
     Worker(link, capture, config["node_id"]).main()
 
 
