@@ -56,8 +56,9 @@ def _refuse_node(hello: pb.Hello, nodes: Mapping[str, Node]) -> pb.Refused | Non
 
 def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
     """What is wrong with a submission in itself, or None."""
+    function = submit.function
     is_code = submit.HasField("code")
-    if len(submit.call_id) != 16 or bool(submit.function) == is_code:
+    if len(submit.call_id) != 16 or bool(function) == is_code:
         return pb.ErrorInfo(
             code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
         )
@@ -65,18 +66,23 @@ def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
         return pb.ErrorInfo(code="remote_protocol", message="a call has arguments or tasks, not both")
     if submit.seen_attempt > MAX_ATTEMPT or submit.attempt_floor > MAX_ATTEMPT:
         return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
-    python = submit.code.python if is_code else ""
-    for what, name in (("function", submit.function), ("node", submit.options.node_id), ("Python version", python)):
-        if len(name) > MAX_NAME:
-            text = f"the name of a {what} has at most {MAX_NAME} characters, not {len(name)}"
-            return pb.ErrorInfo(code="usage", message=text)
-    strategy = submit.options.strategy
+    options = submit.options
+    if len(function) > MAX_NAME or len(options.node_id) > MAX_NAME or (is_code and len(submit.code.python) > MAX_NAME):
+        return _refuse_name(submit)
+    strategy = options.strategy
     if strategy and strategy not in known_strategies():
         known = ", ".join(known_strategies())
         return pb.ErrorInfo(
             code="usage", message=f"unknown strategy '{strategy[:MAX_NAME]}'; this gateway knows {known}"
         )
     return None
+
+
+def _refuse_name(submit: pb.Submit) -> pb.ErrorInfo:
+    names = {"function": submit.function, "node": submit.options.node_id, "Python version": submit.code.python}
+    what, name = next((what, name) for what, name in names.items() if len(name) > MAX_NAME)
+    text = f"the name of a {what} has at most {MAX_NAME} characters, not {len(name)}"
+    return pb.ErrorInfo(code="usage", message=text)
 
 
 def refuse_overload(session: Session, bound: int) -> pb.ErrorInfo | None:

@@ -243,7 +243,7 @@ class Broker:
 
     def _adopt(self, node: Node, state: pb.AttemptState) -> Call:
         """The gateway was restarted and the call's client isn't back yet: keep a place for it."""
-        call = self._new_call(pb.Submit(call_id=state.call_id), None, CallState.HELD)
+        call = self._new_call(pb.Frame(submit=pb.Submit(call_id=state.call_id)), None, CallState.HELD)
         self._calls[call.call_id] = call
         self._take_over(call, node, state)
         return call
@@ -300,12 +300,13 @@ class Broker:
         if problem is not None:  # told, and not kept
             self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
         elif known is not None:
-            self._resubmitted(known, submit, session)
+            self._resubmitted(known, frame, session)
         else:
-            self._submitted(submit, session)
+            self._submitted(frame, session)
 
-    def _submitted(self, submit: pb.Submit, session: Session) -> None:
-        call = self._new_call(submit, session, CallState.QUEUED)
+    def _submitted(self, frame: pb.Frame, session: Session) -> None:
+        call = self._new_call(frame, session, CallState.QUEUED)
+        submit = call.submit
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
         call.seen_on = session.conn
@@ -317,14 +318,15 @@ class Broker:
             call.hold_until = self._now + self.settings.grace_s
         if may_be_at_a_node:
             call.state = CallState.HELD
+            self._alarms.set(call)
         else:
             call.attempt = max(call.attempt, submit.attempt_floor)
             self._enqueue(call)
-        self._alarms.set(call)
 
-    def _new_call(self, submit: pb.Submit, client: Session | None, state: CallState) -> Call:
+    def _new_call(self, frame: pb.Frame, client: Session | None, state: CallState) -> Call:
         self._submissions += 1
-        call = Call(submit.call_id, queue_key(submit), submit, client, state, self._now, self._submissions)
+        submit = frame.submit
+        call = Call(submit.call_id, queue_key(submit), frame, submit, client, state, self._now, self._submissions)
         self._set_deadlines(call)
         return call
 
@@ -341,10 +343,11 @@ class Broker:
         self._forget_at(call.node, call.call_id, call.attempt)
         self._drop(call)
 
-    def _resubmitted(self, call: Call, submit: pb.Submit, session: Session) -> None:
+    def _resubmitted(self, call: Call, frame: pb.Frame, session: Session) -> None:
         """The call's client came back, perhaps to a gateway that knows the call only from its node."""
+        submit = frame.submit
         if call.client is None:
-            self._take_back(call, submit, session)
+            self._take_back(call, frame, session)
         elif call.client is not session:
             return  # ids are random: a foreign one is not this session's business
         if call.seen_on != session.conn:
@@ -357,15 +360,15 @@ class Broker:
             self._send(session, call.verdict)
         elif call.node is not None:
             self._send(call.node.session, self._resume(call))
-            call.submit.skipped_tasks[:] = submit.skipped_tasks
+            call.changed_submit().skipped_tasks[:] = submit.skipped_tasks
             self._skip_tasks(call)
         elif call.state is CallState.ENDED and not submit.seen_end:
             self._run_again(call, "", "its node vanished before the result was collected")
 
-    def _take_back(self, call: Call, submit: pb.Submit, session: Session) -> None:
+    def _take_back(self, call: Call, frame: pb.Frame, session: Session) -> None:
         call.client = session
-        call.submit = submit
-        call.key = queue_key(submit)
+        call.frame, call.submit, call.is_handed_over = frame, frame.submit, False
+        call.key = queue_key(call.submit)
         call.hold_until = None
         self._set_deadlines(call)
         session.calls[call.call_id] = call
@@ -393,6 +396,7 @@ class Broker:
                 self._dispatch(call, node)
                 return
         self._queues.push(call)
+        self._alarms.set(call)
         self._check_place(call)
 
     def _enqueue_again(self, call: Call) -> None:
@@ -467,7 +471,7 @@ class Broker:
         if call is None or call.client is not session:
             return
         if frame.cancel.tasks:
-            call.submit.skipped_tasks.extend(frame.cancel.tasks)
+            call.changed_submit().skipped_tasks.extend(frame.cancel.tasks)
             self._skip_tasks(call)
         else:
             self._abandon(call, frame.cancel.reason[:1000])
@@ -485,19 +489,20 @@ class Broker:
             self._abandon(call, "its client doesn't want it any more")
 
     def _on_ack(self, session: Session, frame: pb.Frame) -> None:
-        by_node: dict[bytes, tuple[Session, list[pb.Acknowledged]]] = {}
+        by_node: dict[Session, list[pb.Acknowledged]] = {}
         for item in frame.ack.calls:
             call = self._calls.get(item.call_id)
             if call is None or call.client is not session:
                 continue
-            if call.node is not None:
-                target = call.node.session
-                by_node.setdefault(target.session_id, (target, []))[1].append(item)
+            node = call.node
+            if node is not None:
+                by_node.setdefault(node.session, []).append(item)
             call.was_allowed = True
             if item.ended:
                 self._taken_to_the_end(call, item.attempt)
-        for target, items in by_node.values():
-            self._send(target, pb.Frame(ack=pb.Ack(calls=items)))
+        for target, items in by_node.items():
+            is_all_of_it = len(items) == len(frame.ack.calls)
+            self._send(target, frame if is_all_of_it else pb.Frame(ack=pb.Ack(calls=items)))
 
     def _taken_to_the_end(self, call: Call, attempt: int) -> None:
         """The client has all that it wanted, whatever is known of it here."""
@@ -573,7 +578,6 @@ class Broker:
         """Give the call to another node, or say that it is lost."""
         if call.state is CallState.ENDED:
             call.to(CallEvent.RERUN)
-        options = call.submit.options
         retries = self._retries(call)
         if retries == 0 and not call.was_allowed:
             call.runs = 0  # it waited for its client's word
@@ -582,8 +586,8 @@ class Broker:
         elif call.runs > retries:
             reason = f"it had run {call.runs} times and {retries} retries are allowed"
         else:
-            if lost_node_id and lost_node_id not in options.not_on:
-                options.not_on.append(lost_node_id)
+            if lost_node_id and lost_node_id not in call.submit.options.not_on:
+                call.changed_submit().options.not_on.append(lost_node_id)
             if self._placing.candidates(call.key) or call.queue_deadline is not None:
                 self._enqueue_again(call)
                 return
@@ -652,12 +656,14 @@ class Broker:
         call.is_claimed = False
         call.hold_until = None
         self._assign(call, node, CallEvent.DISPATCHED)
+        submit = call.changed_submit()
         if call.deadline is not None:
-            call.submit.options.timeout_s = call.deadline - self._now
-        call.submit.attempt = call.attempt
+            submit.options.timeout_s = call.deadline - self._now
+        submit.attempt = call.attempt
         if self.settings.default_retries == 0:
-            call.submit.options.retries_set = True  # so that the node knows
-        self._send(node.session, pb.Frame(submit=call.submit))
+            submit.options.retries_set = True  # so that the node knows
+        call.is_handed_over = True
+        self._send(node.session, call.frame)
 
     def _drain_queue(self, key: QueueKey) -> None:
         """Send what waits under this key to whoever has credit."""
@@ -785,7 +791,7 @@ def _is_newer(state: pb.AttemptState, call: Call) -> bool:
 
 def _note_seen(call: Call, submit: pb.Submit) -> None:
     """How far its client has come."""
-    seen = call.submit
+    seen = call.changed_submit()
     seen.seen_attempt, seen.seen_seq = submit.seen_attempt, submit.seen_seq
     seen.taken_seq, seen.seen_end = submit.taken_seq, submit.seen_end
     call.passed_seq = submit.seen_seq if submit.seen_attempt == call.attempt else 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from easyremote.core.transitions import CallEvent, CallState, next_state
+from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 SMOOTHING = 0.2
@@ -114,10 +114,13 @@ class Node:
 
     def learn(self, function: str, run_s: float, tasks: int = 1) -> None:
         """Take a measured duration, of so many runs of the function, into the smoothed ones."""
-        run_s = min(max(run_s, SHORTEST_S), LONGEST_S)
-        self.service_s += SMOOTHING * (run_s - self.service_s) if self.service_s else run_s
-        self.prefetch = min(MAX_PREFETCH, int(PREFETCH_HIDES_S / self.service_s))
-        run_s = max(run_s / tasks, SHORTEST_S)
+        if not SHORTEST_S <= run_s <= LONGEST_S:
+            run_s = SHORTEST_S if run_s < SHORTEST_S else LONGEST_S
+        service_s = self.service_s
+        service_s = self.service_s = service_s + SMOOTHING * (run_s - service_s) if service_s else run_s
+        self.prefetch = int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
+        if tasks > 1:
+            run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations_s.get(function)
         self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
 
@@ -134,11 +137,12 @@ class QueueKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call. `submit` stays until it is acknowledged, so that it can go to another node."""
+    """One call. Its Submit stays until it is acknowledged, so that it can go to another node."""
 
     call_id: bytes
     key: QueueKey
-    submit: pb.Submit
+    frame: pb.Frame
+    submit: pb.Submit  # the frame's; to be changed only through `changed_submit`
     client: Session | None
     state: CallState
     created_at: float
@@ -152,6 +156,7 @@ class Call:
     is_claimed: bool = False  # its attempt was begun by an earlier gateway
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
+    is_handed_over: bool = False  # its frame waits to be written, or waited
     sent_item: bool = False  # its client has a stream item, or one is on its way there: it must not be run again
     seen_on: int | None = None  # the connection on which its client spoke of it last
     is_abandoned: bool = False  # its client doesn't want it any more
@@ -161,7 +166,16 @@ class Call:
     hold_until: float | None = None  # how long it waits for whom the restart of a gateway keeps away
 
     def to(self, event: CallEvent) -> None:
-        self.state = next_state(self.state, event)
+        after = TABLE.get((self.state, event))
+        self.state = after if after is not None else next_state(self.state, event)
+
+    def changed_submit(self) -> pb.Submit:
+        """Its Submit, to be changed now: one that was handed to a writer stays as it was."""
+        if self.is_handed_over:
+            self.is_handed_over = False
+            self.frame = pb.Frame(submit=self.submit)
+            self.submit = self.frame.submit
+        return self.submit
 
     @property
     def due(self) -> float:

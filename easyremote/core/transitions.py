@@ -16,6 +16,8 @@ UNREPEATABLE = frozenset({"item", "items", "failure", "returned"})
 class CallState(enum.Enum):
     """Where a call is."""
 
+    __hash__ = object.__hash__  # enum's own is Python, and every step of a call looks into the table
+
     HELD = "held"  # its client says that a node may have it; the node isn't back yet
     QUEUED = "queued"
     ASSIGNED = "assigned"  # sent to a node
@@ -25,6 +27,8 @@ class CallState(enum.Enum):
 
 class CallEvent(enum.Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__
 
     DISPATCHED = "dispatched"
     STARTED = "started"

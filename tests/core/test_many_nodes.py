@@ -25,7 +25,8 @@ def some_node(name: str, slots: int = 2, price: float = 1.0) -> Node:
 
 def some_call(order: int = 0, function: str = "f", **options: object) -> Call:
     submit = pb.Submit(call_id=new_id(), function=function, options=pb.Options(**options))  # type: ignore[arg-type]
-    return Call(submit.call_id, queue_key(submit), submit, None, CallState.QUEUED, 0.0, order)
+    frame = pb.Frame(submit=submit)
+    return Call(submit.call_id, queue_key(submit), frame, frame.submit, None, CallState.QUEUED, 0.0, order)
 
 
 def best(placing: Placing, call: Call) -> Node | None:
