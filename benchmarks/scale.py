@@ -44,6 +44,9 @@ _OUT = Path(__file__).parent.parent / ".build" / "bench"
 _ARGUMENTS = b"\x80\x05)}\x86."
 """What a call without arguments carries."""
 
+_RUNS_S = 20e-6
+"""How long a light node says that a call took: the loop's clock knows milliseconds only."""
+
 _SLOTS = 4
 _CONNECTING_AT_ONCE = 50
 _FEW_NODES = 4
@@ -56,7 +59,6 @@ class LightNode:
     """Answers each attempt at once."""
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
-        self._loop = asyncio.get_running_loop()
         state = pb.NodeState(node_id=name, slots=_SLOTS)
         self.core = node_session.NodeSession(secrets.token_bytes(16), this_runtime(), state, WindowSettings())
         self.core.offer([pb.FunctionSpec(name="noop", load_balancing=True, kind=pb.FUNCTION_KIND_FUNCTION)])
@@ -66,7 +68,8 @@ class LightNode:
         for effect in effects:  # emitting may start the next, so its effects join the list
             if isinstance(effect, node_session.Start):
                 event = pb.Event(result=pb.Payload(data=b"\x80\x05N."))
-                effects += self.core.emit(effect.attempt, event, 4, self._loop.time())
+                now = (effect.attempt.started_at or 0.0) + _RUNS_S
+                effects += self.core.emit(effect.attempt, event, 4, now)
         self.link.flush()
 
     async def report(self) -> None:

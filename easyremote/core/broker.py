@@ -97,6 +97,7 @@ class Broker:
         if session is None:
             return []
         session.heard_at = now
+        self._placing.batch_begins()
         for frame in frames:
             handler = _HANDLERS.get(frame.WhichOneof("body"))
             if handler is None:
@@ -144,6 +145,8 @@ class Broker:
             elif now - session.heard_at > self.settings.silence_s:
                 self._actions.append(Close(session.conn))
                 self._went_away(session)
+            elif session.held_acks:
+                self._send_held_acks(session)
             elif now - session.sent_at > self.settings.heartbeat_s:
                 self._send(session, pb.Frame(heartbeat=pb.Heartbeat()))
         for call in self._alarms.ring(now):
@@ -179,6 +182,7 @@ class Broker:
             self._by_conn.pop(session.conn, None)
             self._actions.append(Close(session.conn))
         self._by_conn[conn] = session
+        session.held_acks.clear()  # lost, like those that were on their way
         session.conn = conn
         session.away_since = None
         session.heard_at = self._now
@@ -489,20 +493,23 @@ class Broker:
             self._abandon(call, "its client doesn't want it any more")
 
     def _on_ack(self, session: Session, frame: pb.Frame) -> None:
-        by_node: dict[Session, list[pb.Acknowledged]] = {}
+        by_node: dict[Node, list[pb.Acknowledged]] = {}
         for item in frame.ack.calls:
             call = self._calls.get(item.call_id)
             if call is None or call.client is not session:
                 continue
             node = call.node
             if node is not None:
-                by_node.setdefault(node.session, []).append(item)
+                by_node.setdefault(node, []).append(item)
             call.was_allowed = True
             if item.ended:
                 self._taken_to_the_end(call, item.attempt)
-        for target, items in by_node.items():
-            is_all_of_it = len(items) == len(frame.ack.calls)
-            self._send(target, frame if is_all_of_it else pb.Frame(ack=pb.Ack(calls=items)))
+        for node, items in by_node.items():
+            if node.is_here and node.holds_acks(items):
+                node.session.held_acks += items
+            else:
+                is_all_of_it = len(items) == len(frame.ack.calls)
+                self._send(node.session, frame if is_all_of_it else pb.Frame(ack=pb.Ack(calls=items)))
 
     def _taken_to_the_end(self, call: Call, attempt: int) -> None:
         """The client has all that it wanted, whatever is known of it here."""
@@ -748,8 +755,14 @@ class Broker:
     def _send(self, session: Session, frame: pb.Frame) -> None:
         """Send it, or drop it where the peer is away: what matters is repeated when it comes back."""
         if session.conn is not None:
+            if session.held_acks:
+                self._send_held_acks(session)
             session.sent_at = self._now
             self._actions.append(Send(session.conn, frame))
+
+    def _send_held_acks(self, session: Session) -> None:
+        items, session.held_acks = session.held_acks, []
+        self._send(session, pb.Frame(ack=pb.Ack(calls=items)))
 
     def _send_chunk(self, session: Session, chunk: pb.Chunk) -> None:
         self._actions.append(SendChunk(session.session_id, chunk))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from easyremote.core.records import Call, Node, Queues, Session
+from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Queues, Session
 from easyremote.core.transitions import CallState
 
 
@@ -30,6 +30,7 @@ def check(
     for session in sessions.values():
         for call in session.calls.values():
             assert calls.get(call.call_id) is call and call.client is session, "a client's calls are known as its own"
+        assert len(session.held_acks) <= MAX_HELD_ACKS, "few acknowledgements wait"
     for conn, session in by_conn.items():
         assert session.conn == conn, "a connection and its session know each other"
         assert sessions.get(session.session_id) is session, "who has a connection is known"

@@ -28,6 +28,7 @@ class Placing:
         self._pools: dict[QueueKey, Pool] = {}  # this and what follows is dropped whenever a node or its offers change
         self._pool_of: dict[tuple[Node, ...], Pool] = {}
         self._rankings_of: dict[Node, list[Ranking]] = {}
+        self._last: tuple[Ranking, Node] | None = None  # the choice before, of calls that came together
         self._registrations = 0
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
@@ -60,6 +61,11 @@ class Placing:
         self._pools.clear()
         self._pool_of.clear()
         self._rankings_of.clear()
+        self._last = None
+
+    def batch_begins(self) -> None:
+        """What is chosen from now on came together."""
+        self._last = None
 
     # ---- choosing ------------------------------------------------------------------------------------------------
 
@@ -103,9 +109,10 @@ class Placing:
             return nodes[0] if nodes[0].has_credit else None
         options = call.submit.options
         if len(nodes) > FEW and not key.cost_limit and not options.not_on:
-            ranking = self._ranking(pool, options.strategy or self._default_strategy, key.function)
+            strategy = self._strategy(options.strategy)
+            ranking = self._ranking(pool, strategy, key.function)
             if ranking is not None:
-                return ranking.first()
+                return self._first(ranking) if ranking.keeps_together else ranking.first()
         ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
         if options.not_on:
             ready = [node for node in ready if node.node_id not in options.not_on] or ready
@@ -113,15 +120,24 @@ class Placing:
             return ready[0] if ready else None
         return self._strategy(options.strategy).choose(key.function, ready)  # type: ignore[return-value]
 
-    def _ranking(self, pool: Pool, name: str, function: str) -> Ranking | None:
+    def _first(self, ranking: Ranking) -> Node | None:
+        """The node before once more, where a message of its own would cost more than the call; else the best."""
+        if self._last is not None and self._last[0] is ranking and self._last[1].takes_more_at_once:
+            return self._last[1]
+        node = ranking.first()
+        self._last = (ranking, node) if node is not None else None
+        return node
+
+    def _ranking(self, pool: Pool, strategy: Strategy, function: str) -> Ranking | None:
         """The pool's nodes in the order of this strategy, where it has one."""
-        strategy = self._strategy(name)
         if not isinstance(strategy, Ranked):
             return None
-        key = name, function if strategy.by_function else ""
+        key = strategy, function if strategy.by_function else ""
         ranking = pool.rankings.get(key)
         if ranking is None and len(pool.rankings) < MAX_RANKINGS:
-            ranking = pool.rankings[key] = Ranking(lambda node: strategy.rank(function, node), pool.nodes)
+            ranking = pool.rankings[key] = Ranking(
+                lambda node: strategy.rank(function, node), pool.nodes, strategy.keeps_together
+            )
             for node in pool.nodes:
                 self._rankings_of.setdefault(node, []).append(ranking)
         return ranking

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from easyremote.core.records import Node
+from easyremote.core.strategies import Ranked
 
 FEW = 8
 """Up to so many nodes are looked through; that costs less than keeping them in order."""
@@ -24,7 +25,8 @@ class Ranking:
     has the one that counts, or None where the node has no credit.
     """
 
-    def __init__(self, rank: Callable[[Node], Any], nodes: Sequence[Node]) -> None:
+    def __init__(self, rank: Callable[[Node], Any], nodes: Sequence[Node], keeps_together: bool = False) -> None:
+        self.keeps_together = keeps_together
         self._rank = rank
         self._position = {node: position for position, node in enumerate(nodes)}
         self._current: list[Entry | None] = [None] * len(nodes)
@@ -69,4 +71,4 @@ class Pool:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = nodes
         self.members = frozenset(nodes)
-        self.rankings: dict[tuple[str, str], Ranking] = {}
+        self.rankings: dict[tuple[Ranked, str], Ranking] = {}

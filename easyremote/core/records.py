@@ -19,6 +19,12 @@ PREFETCH_HIDES_S = 0.004
 
 MAX_PREFETCH = 64
 
+TOGETHER_S = 0.000_25
+"""Calls that come together go to one node, in its free slots, until it has so much work: a message alone costs about as much."""
+
+MAX_HELD_ACKS = 16
+"""Acknowledgements that wait for the next frame to their node; at this many they go by themselves."""
+
 MAX_NAME = 200
 """Characters of a function's or a node's name."""
 
@@ -72,6 +78,7 @@ class Session:
     away_since: float | None = None
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
+    held_acks: list[pb.Acknowledged] = field(default_factory=list)  # a node's: they go with the next frame
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +116,17 @@ class Node:
         """Whether a call may be sent there now."""
         return self.session.conn is not None and self.slots + self.prefetch > self.running_count
 
+    @property
+    def takes_more_at_once(self) -> bool:
+        """Whether a call may go along with one that was sent there just now: a slot is free, and there is hardly any work."""
+        count = self.running_count
+        return count < self.slots and self.has_credit and 0 < count * self.service_s < TOGETHER_S
+
+    def holds_acks(self, items: list[pb.Acknowledged]) -> bool:
+        """Whether these may wait: its calls are short, so another is likely to come soon, and keep little."""
+        is_room = len(self.session.held_acks) + len(items) <= MAX_HELD_ACKS
+        return is_room and self.prefetch > 0 and all(item.ended for item in items)
+
     def expected_s(self, function: str) -> float:
         return self.durations_s.get(function, 0.0)
 
@@ -118,7 +136,9 @@ class Node:
             run_s = SHORTEST_S if run_s < SHORTEST_S else LONGEST_S
         service_s = self.service_s
         service_s = self.service_s = service_s + SMOOTHING * (run_s - service_s) if service_s else run_s
-        self.prefetch = int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
+        self.prefetch = (
+            int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
+        )
         if tasks > 1:
             run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations_s.get(function)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from easyremote.core.alarms import Alarms
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.pools import FEW, MAX_RANKINGS
-from easyremote.core.records import Call, Node, Queues, Session
+from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Queues, Session
 from easyremote.core.strategies import LeastLoaded, known_strategies, make_strategy, register_strategy
 from easyremote.core.transitions import CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.core.bench import Bench, new_id, spec
+from tests.core.bench import Bench, ClientPeer, NodePeer, new_id, spec
 
 STRATEGIES = known_strategies()
 
@@ -64,6 +64,7 @@ def test_a_node_is_chosen_as_if_all_were_looked_at(seed: int, count: int) -> Non
             placing.remove(node)
         elif what == "call":
             call = some_call(function=rng.choice("fg"), strategy=rng.choice(STRATEGIES))
+            placing.batch_begins()
             chosen = placing.choose(call)
             assert chosen is best(placing, call)
             if chosen is not None:
@@ -78,6 +79,103 @@ def test_a_node_is_chosen_as_if_all_were_looked_at(seed: int, count: int) -> Non
         offer(node)
     for _ in range(100):
         step(rng.choice(nodes))
+
+
+def calls_of(nodes: list[NodePeer]) -> list[int]:
+    """How many calls each got since the last time."""
+    return [len(node.started()) for node in nodes]
+
+
+def nodes_that_ran(bench: Bench, client: ClientPeer, took_s: float) -> list[NodePeer]:
+    """More than a few nodes, each of which has run a call for so long."""
+    nodes = [bench.node(f"n{i}", slots=4) for i in range(FEW + 1)]
+    for node in nodes:
+        client.submit(node_id=node.name)
+        attempt = node.only_started()
+        bench.now += took_s
+        node.result(attempt)
+        client.taken(client.events()[0])
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("took_s", "expected"), [(5e-5, [4, 2, 0]), (1e-4, [3, 3, 0]), (3e-4, [1] * 6), (0.1, [1] * 6)]
+)
+def test_very_short_calls_that_come_together_go_to_few_nodes(took_s: float, expected: list[int]) -> None:
+    bench = Bench()
+    client = bench.client()
+    nodes = nodes_that_ran(bench, client, took_s)
+    for _ in range(6):
+        client.submit(settle=False)
+    bench.settle()
+    assert calls_of(nodes)[: len(expected)] == expected
+
+
+def test_short_calls_that_come_one_by_one_or_by_another_strategy_go_round() -> None:
+    bench = Bench()
+    client = bench.client()
+    nodes = nodes_that_ran(bench, client, 5e-5)
+    for _ in range(3):
+        client.submit()
+    for _ in range(3):
+        client.submit(settle=False, strategy="round_robin")
+    bench.settle()
+    assert calls_of(nodes) == [1] * 6 + [0] * 3
+
+
+# ---- acknowledgements ------------------------------------------------------------------------------------------------
+
+
+def test_acknowledgements_of_short_calls_go_with_the_next_frame_to_their_node_or_soon() -> None:
+    bench = Bench()
+    node, client = bench.node("n"), bench.client()
+
+    def run_one() -> None:
+        client.submit()
+        attempt = node.only_started()
+        bench.now += 1e-4
+        node.result(attempt)
+        client.taken(client.events()[0])
+
+    run_one()
+    assert node.core.held_count == 1
+    run_one()
+    assert node.core.held_count == 1
+    bench.pass_time(0.25)
+    assert node.core.held_count == 0
+
+
+def test_many_acknowledgements_do_not_wait() -> None:
+    bench = Bench()
+    node, client = bench.node("n", slots=MAX_HELD_ACKS + 1), bench.client()
+    for _ in range(MAX_HELD_ACKS + 1):
+        client.submit(settle=False)
+    bench.settle()
+    bench.now += 1e-4
+    for attempt in node.started():
+        node.result(attempt)
+    for event in client.events():
+        client.taken(event)
+    assert node.core.held_count < MAX_HELD_ACKS
+
+
+def test_acknowledgements_that_waited_for_a_node_that_comes_back_are_lost() -> None:
+    bench = Bench(grace_s=1.0)
+    node, client = bench.node("n"), bench.client()
+    client.submit()
+    attempt = node.only_started()
+    bench.now += 1e-4
+    node.result(attempt)
+    client.taken(client.events()[0])
+    node.connect()
+    assert node.received[0].HasField("welcome")
+    assert node.core.held_count == 1
+    bench.pass_time(2)
+    assert node.core.held_count == 0
+    assert bench.broker.leftovers() == []
+
+
+# ---- what is kept in order -------------------------------------------------------------------------------------------
 
 
 def test_strategies_beyond_those_that_are_kept_in_order_are_looked_for() -> None:

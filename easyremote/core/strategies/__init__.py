@@ -50,6 +50,9 @@ class Ranked:
     by_function: bool
     """Whether the rank depends on the function."""
 
+    keeps_together: bool = False
+    """Whether very short calls that come together may go to one node while it has free slots, though it isn't the first then."""
+
     def rank(self, function: str, offer: Offer) -> Any:
         raise NotImplementedError
 
@@ -70,6 +73,7 @@ class LeastLoaded(Ranked):
     """The node with the smallest part of its slots in use; among equals the one used longest ago."""
 
     by_function = False
+    keeps_together = True
 
     def rank(self, function: str, offer: Offer) -> tuple[float, int]:
         return offer.running_count / offer.slots, offer.last_used
