@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from easyremote.wire.codec import Part
+from easyremote.wire.yielding import YieldingThread
 
 SHARED_MEMORY_VARIABLE = "EASYREMOTE_SHARED_MEMORY"
 """Set to 0: large payloads go through the gateway between processes of one host as well, as between machines."""
@@ -63,6 +64,11 @@ class SharedFiles:
     def write(self, parts: Sequence[Part]) -> str:
         """A new file that holds these parts, one after the other. Raises OSError where there isn't room."""
         views = [memoryview(part).cast("B") for part in parts]
+        if sum(view.nbytes for view in views) < _LONG_BYTES:
+            return self._write(views)
+        return YieldingThread(lambda: self._write(views), self.remove).run()
+
+    def _write(self, views: Sequence[memoryview]) -> str:
         name = _new_name()
         for folder in self.folders[:-1]:
             try:
@@ -168,6 +174,8 @@ def _sweep(folder: Path) -> None:
 
 
 _WRITE_BYTES = 64 * 1024 * 1024
+
+_LONG_BYTES = 8 * 1024 * 1024
 
 _ALIGN = 64
 """Parts begin at multiples of this, so that arrays in them are aligned for every instruction set."""
