@@ -28,7 +28,8 @@ from typing import Any
 
 import psutil
 
-from easyremote import __version__
+from benchmarks.workloads import noop
+from easyremote import Client, __version__
 from easyremote.cluster import LocalCluster
 from easyremote.config import WindowSettings
 from easyremote.core import client_session, node_session
@@ -50,6 +51,7 @@ _RUNS_S = 20e-6
 _SLOTS = 4
 _CONNECTING_AT_ONCE = 50
 _FEW_NODES = 4
+_AT_ONCE = 1000  # calls of the real client
 
 
 # ---- light nodes and clients -----------------------------------------------------------------------------------------
@@ -165,6 +167,21 @@ async def be_clients(endpoint: Endpoint, count: int) -> None:
     await asyncio.gather(*(client.link.close() for client in clients))
 
 
+def be_caller(address: str) -> None:
+    """A real client: for each line on standard input so many calls, their handles dropped as they end; prints a line then."""
+    with Client(address, token=os.environ[TOKEN_VARIABLE]) as client:
+        client.node().register(noop)
+        print("connected", flush=True)
+        for line in sys.stdin:
+            left = int(line)
+            while left:
+                calls = [client.submit("noop") for _ in range(min(left, _AT_ONCE))]
+                left -= len(calls)
+                for call in calls:
+                    call.result()
+            print("done", flush=True)
+
+
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
@@ -259,19 +276,20 @@ def measure_size(nodes: int, clients: int, options: argparse.Namespace) -> Row:
     return Row(nodes, clients, median(rates), median(busy), median(per_call), idle, memory)
 
 
-def measure_memory(calls: int, options: argparse.Namespace) -> list[dict[str, float]]:
-    """Resident memory of a client and the gateway on the way to so many calls, in megabytes."""
+def measure_memory(calls: int) -> list[dict[str, float]]:
+    """Resident memory of a client, the gateway and a node on the way to so many calls, in megabytes. All three are real."""
     found = []
-    with LocalCluster(0) as cluster, nodes_of(cluster, _FEW_NODES, 1):
-        gateway = psutil.Process(cluster.pids[0])
-        client = Peers(cluster, "clients", 1)
+    with LocalCluster(1) as cluster:
+        client = Peers(cluster, "caller")
         client.answer()
+        pids = {"client": client.process.pid, "gateway": cluster.pids[0], "node": cluster.pids[1]}
         done = 0
         for part in (0.1, 0.5, 1.0):
-            client.ask(f"{int(calls * part) - done} {options.in_flight}")
+            client.ask(str(int(calls * part) - done))
             done = int(calls * part)
-            memory = [psutil.Process(pid).memory_info().rss / 1e6 for pid in (client.process.pid, gateway.pid)]
-            found.append({"calls": done, "client_mb": memory[0], "gateway_mb": memory[1]})
+            found.append(
+                {"calls": done} | {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
+            )
         client.close()
     return found
 
@@ -290,8 +308,11 @@ def table(rows: list[Row]) -> str:
 
 
 def memory_table(found: list[dict[str, float]]) -> str:
-    lines = ["| calls | client | gateway |", "| ---: | ---: | ---: |"]
-    lines += [f"| {row['calls']:,.0f} | {row['client_mb']:.1f} MB | {row['gateway_mb']:.1f} MB |" for row in found]
+    lines = ["| calls | client | gateway | node |", "| ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {row['calls']:,} | {row['client']:.1f} MB | {row['gateway']:.1f} MB | {row['node']:.1f} MB |"
+        for row in found
+    ]
     return "\n".join(lines)
 
 
@@ -319,7 +340,7 @@ def main() -> None:
         os.environ[LOCAL_SOCKET_VARIABLE] = "0"
     _OUT.mkdir(parents=True, exist_ok=True)
     if options.memory:
-        found: list[Any] = measure_memory(options.memory, options)
+        found: list[Any] = measure_memory(options.memory)
         text, name = memory_table(found), "memory"
     else:
         sizes = [(nodes, 1) for nodes in options.nodes] + [(_FEW_NODES, clients) for clients in options.clients]
@@ -345,12 +366,15 @@ def _be_peers(role: str, address: str, *numbers: str) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
     endpoint = Endpoint(address, os.environ[TOKEN_VARIABLE], "the benchmark")
+    if role == "caller":
+        be_caller(address)
+        return
     be = be_nodes if role == "nodes" else be_clients
     new_event_loop().run_until_complete(be(endpoint, *map(int, numbers)))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["nodes"], ["clients"]):
+    if sys.argv[1:2] in (["nodes"], ["clients"], ["caller"]):
         _be_peers(*sys.argv[1:])
     else:
         main()
