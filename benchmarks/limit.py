@@ -1,8 +1,9 @@
 """The limit: relays that do nothing but pass raw bytes, with the same hops as a call (client, gateway, node: three processes).
 
 Kinds: gRPC's one bidirectional stream, with grpc.aio on uvloop, on asyncio, or with gRPC's thread API; and TCP with asyncio on
-uvloop, four bytes of length before each message. A message is 100 bytes, an echo travels in pieces of 1 MiB. Nothing is numbered,
-acknowledged, batched or pickled.
+uvloop, four bytes of length before each message. A message is 100 bytes, an echo travels in pieces of 1 MiB, which go back when
+the node has them all, as a function that takes an array has all of it before it runs. Nothing is numbered, acknowledged, batched
+or pickled.
 
 `python -m benchmarks.limit gateway|node KIND` is one of the processes; `python -m benchmarks.run --systems relay-tcp` measures.
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from typing import Any, Protocol
 
 import grpc
@@ -29,6 +31,9 @@ KINDS = ("grpc-uvloop", "grpc-asyncio", "grpc-threads", "tcp")
 
 _MESSAGE = b"x" * 100
 _PIECE_BYTES = MIB
+_BEGIN, _END = b"begin", b"end"
+"""Around the pieces of an array."""
+
 _HELD = 64
 """Messages that a relay holds for a slow reader at most."""
 
@@ -100,7 +105,7 @@ class Relay(System):
             at += len(piece)
 
         assert self._client is not None
-        self._client.exchange(pieces, -(-len(data) // _PIECE_BYTES), take)
+        self._client.exchange(chain((_BEGIN,), pieces, (_END,)), -(-len(data) // _PIECE_BYTES), take)
         return back
 
     def gateway_pid(self) -> int | None:
@@ -281,10 +286,12 @@ async def _serve_tcp() -> None:
 
 async def _answer(kind: str, port: str) -> None:
     """The node: sends back what it gets."""
+    array = _Array()
     async with _connect(kind, port, "node") as line:
         print("ready", flush=True)
         while message := await line.read():
-            await line.write(message)
+            for answer in array.answers(message):
+                await line.write(answer)
 
 
 def _serve_threads() -> None:
@@ -314,11 +321,32 @@ def _serve_threads() -> None:
 
 def _answer_threads(port: str) -> None:
     outbox: queue.Queue[bytes] = queue.Queue(_HELD)
+    array = _Array()
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_OPTIONS) as channel:
         messages = channel.stream_stream(_METHOD)(iter(outbox.get, None), metadata=(("role", "node"),))
         print("ready", flush=True)
         for message in messages:
-            outbox.put(message)
+            for answer in array.answers(message):
+                outbox.put(answer)
+
+
+class _Array:
+    """Tells a node what it answers: an array's pieces when all are here, anything else at once."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] | None = None
+
+    def answers(self, message: bytes) -> list[bytes]:
+        if message == _BEGIN:
+            self._pieces = []
+        elif message == _END and self._pieces is not None:
+            pieces, self._pieces = self._pieces, None
+            return pieces
+        elif self._pieces is not None:
+            self._pieces.append(message)
+        else:
+            return [message]
+        return []
 
 
 def _handler(talk: Callable[..., Awaitable[None] | Iterator[bytes]]) -> Any:

@@ -33,6 +33,9 @@ SHORT_S = 0.01
 PATIENCE_S = 0.05
 """A call of a function that runs for less than `SHORT_S` waits for a busy worker for so long, before another one is started."""
 
+FIRST_PATIENCE_S = 0.02
+"""The same where it isn't known how long the function runs."""
+
 _FUNCTIONS_KNOWN = 1000
 
 _SECRETS = ("EASYREMOTE_TOKEN", "EASYREMOTE_ADDRESS")
@@ -250,19 +253,20 @@ class WorkerPool:
     async def take(self, digest: str) -> WorkerProcess:
         """A worker for one call: one that holds the function already, else any idle one, else a new one.
 
-        Where the function is known to be short, one that is busy with such is waited for a moment: to start a process takes as
-        much as thousands of these calls.
+        Unless the function is known to be long, a busy worker is waited for a moment: to start a process takes as much as
+        thousands of short calls.
         """
         worker = self._idle_one(digest)
         if worker is not None:
             return worker
-        is_short = 0 < self._mean_s.get(digest, 0.0) < SHORT_S
-        if not is_short or len(self._all) == len(self._sessions):
+        mean_s = self._mean_s.get(digest)
+        if (mean_s or 0.0) >= SHORT_S or len(self._all) == len(self._sessions):
             return self._new()
+        patience_s = FIRST_PATIENCE_S if mean_s is None else PATIENCE_S
         freed: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(freed)
         try:
-            return await asyncio.wait_for(asyncio.shield(freed), PATIENCE_S)
+            return await asyncio.wait_for(asyncio.shield(freed), patience_s)
         except TimeoutError:
             return freed.result() if freed.done() else self._new()
         except BaseException:

@@ -79,30 +79,31 @@ class ThreadEmitter:
 
     def item(self, value: Any) -> None:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        if data is None:
-            self._post(pb.Event(), "item", self._detached(value))
-            return
+        encoded = codec.encode_as(value, self._accept) if data is None else None
         if not self._buffer.is_empty:
             self._buffer.flush()
         self.credits.take()
-        self._pack(data)
+        if data is not None:
+            self._pack(data)
+        elif encoded is not None:  # written only now: nobody would remove the file of an item that is never sent
+            self._post_event(pb.Event(), "item", self._detached(encoded))
 
     async def item_async(self, value: Any) -> None:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        encoded = self._detached(value) if data is None else None
+        encoded = codec.encode_as(value, self._accept) if data is None else None
         self._buffer.flush()
         await self.credits.take_async()
         if data is not None:
             self._pack(data)
-        else:
-            self._post_event(pb.Event(), "item", encoded)
+        elif encoded is not None:
+            self._post_event(pb.Event(), "item", self._detached(encoded))
 
     def failure(self, error: BaseException) -> None:
         self._post(pb.Event(failure=describe(error, self.node_id)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self._began if self._began else 0.0
-        encoded = self._detached(value)
+        encoded = self._detached(codec.encode_as(value, self._accept))
         self._buffer.flush()
         self._post_event(pb.Event(is_exhausted=is_exhausted, busy_s=busy_s), "result", encoded)
 
@@ -122,9 +123,8 @@ class ThreadEmitter:
             self.credits.overdraw()
         self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
 
-    def _detached(self, value: Any) -> codec.Encoded | InFile:
+    def _detached(self, encoded: codec.Encoded) -> codec.Encoded | InFile:
         """A value as it is now: the function may change its arrays afterwards."""
-        encoded = codec.encode_as(value, self._accept)
         if self._shared is not None and encoded.is_large:
             with contextlib.suppress(OSError):  # there is no room
                 name = self._shared.write(encoded.parts)
