@@ -386,7 +386,7 @@ class Engine:
     def _pay_credits(self, attempt_run: _Run) -> None:
         """Let the producer go on, unless its consumer is behind."""
         if not self._core.window_is_open(attempt_run.attempt) and not attempt_run.attempt.has_ended:
-            if attempt_run.worker is not None:
+            if attempt_run.worker is not None and attempt_run.stop is None:  # else its end would never be read
                 attempt_run.worker.pause()
             return
         owed, attempt_run.owed = attempt_run.owed, 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,10 @@ SMALL_BYTES = 1024
 
 _FEW = 32
 
-_PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
+_SIZED = frozenset({str, bytes})
+
+_FIXED = frozenset({int, float, bool, type(None)})
+_PLAIN = _FIXED | _SIZED
 
 Part = bytes | bytearray | memoryview
 
@@ -77,21 +81,23 @@ class Encoded:
 
 def pickled_small(value: Any) -> bytes | None:
     """The pickle stream of a small value of plain parts, quickly; None for anything else."""
-    if type(value) in _PLAIN or _is_plain(value, 3):
-        data = pickle.dumps(value, protocol=5)
-        return data if len(data) <= SMALL_BYTES else None
-    return None
+    if not _is_plain(value, 3, SMALL_BYTES):
+        return None
+    data = pickle.dumps(value, protocol=5)
+    return data if len(data) <= SMALL_BYTES else None
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Whether plain pickle takes it as cloudpickle would, which is known without looking far."""
+def _is_plain(value: Any, depth: int, longest: int = sys.maxsize) -> bool:
+    """Whether plain pickle takes it as cloudpickle would, as far as a short look can tell. No text in it, and no bytes, may be
+    longer than `longest`."""
     kind = type(value)
     if kind in _PLAIN:
-        return True
+        return kind not in _SIZED or len(value) <= longest
     if depth == 0 or kind not in (tuple, list, dict) or len(value) > _FEW:
         return False
     for part in (*value, *value.values()) if kind is dict else value:
-        if type(part) not in _PLAIN and not _is_plain(part, depth - 1):
+        plain_at_once = type(part) in _FIXED
+        if not plain_at_once and not _is_plain(part, depth - 1, longest):
             return False
     return True
 
