@@ -18,6 +18,18 @@ from easyremote.errors import LocalProtocolError, UsageError
 T = TypeVar("T")
 M = TypeVar("M")
 
+_process = os.getpid()
+"""Kept: asking the system takes longer than all else that handing over a call does."""
+
+
+def _forked() -> None:
+    global _process
+    _process = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 
 class LoopThread:
     """The thread. It lives while anyone holds it."""
@@ -27,12 +39,12 @@ class LoopThread:
         self._holders = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._pid = _process
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The running loop. Raises UsageError in the child of a fork."""
-        if self._pid != os.getpid():
+        if self._pid != _process:
             raise UsageError(
                 "this process was forked from one that uses EasyRemote, and its connections stayed there; make a new Client "
                 "in the child, or start the child with the 'spawn' method"
@@ -49,13 +61,13 @@ class LoopThread:
     @property
     def is_parents(self) -> bool:
         """Whether this process was forked from the one that the loop runs in. What is open there isn't this one's to close."""
-        return self._pid != os.getpid()
+        return self._pid != _process
 
     def hold(self) -> None:
         """Keep the thread alive until `release`."""
         with self._lock:
-            if self._pid != os.getpid():
-                self._loop, self._thread, self._holders, self._pid = None, None, 0, os.getpid()
+            if self._pid != _process:
+                self._loop, self._thread, self._holders, self._pid = None, None, 0, _process
             self._holders += 1
             if self._thread is None:
                 started = threading.Event()
