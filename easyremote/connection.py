@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, NamedTuple
 
 from easyremote import discovery, lifetime
@@ -241,7 +242,7 @@ class Connection:
         if target.code is not None:
             submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
         self._calls[submit.call_id] = call
-        self._core.submit(submit, self._loop.time())
+        self._core.submit(submit, monotonic())
 
     def _cancel_tasks(self) -> None:
         unwanted, self._unwanted = self._unwanted, {}
@@ -300,7 +301,7 @@ class Connection:
                 encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
                 self._arrive(call_id, call, events.popleft(), encoded)
         except BlobLost:
-            self._core.again(call_id, self._loop.time())
+            self._core.again(call_id, monotonic())
             self._link.flush()
         except Exception as error:
             call._judged(error)

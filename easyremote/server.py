@@ -86,9 +86,7 @@ class Server:
         return self
 
     async def _open(self) -> Listener:
-        import asyncio
-
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         broker = Broker(secrets.token_bytes(16), self._settings, __version__, now)
         listener = Listener(broker, self.token)
         if self._wanted_port is not None:

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from easyremote import discovery
@@ -131,8 +132,8 @@ class Engine:
         """Stop what runs, say goodbye, close."""
         for attempt_run in list(self._runs.values()):
             self._stop_run(attempt_run, "cancelled", f"node '{self.node_id}' is stopping")
-        until = self._loop.time() + _STOP_GRACE_S
-        while self._runs and self._loop.time() < until:  # noqa: ASYNC110 - it is a matter of milliseconds
+        until = monotonic() + _STOP_GRACE_S
+        while self._runs and monotonic() < until:  # noqa: ASYNC110 - it is a matter of milliseconds
             await asyncio.sleep(0.01)  # most end at once, and their callers are told why
         self._core.goodbye(reason)
         self._link.flush()
@@ -455,7 +456,7 @@ class Engine:
         else:
             submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
         worker = worker or await self._pool.take(code.digest)
-        began = self._loop.time()
+        began = monotonic()
         try:
             is_loaded = code.digest and code.digest in worker.loaded
             submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
@@ -485,7 +486,7 @@ class Engine:
             worker.interrupt()
         try:
             await asyncio.shield(ended)
-            self._pool.learn(code.digest, self._loop.time() - began)
+            self._pool.learn(code.digest, monotonic() - began)
         finally:
             attempt_run.worker = None
             if not ended.done():
@@ -557,7 +558,7 @@ class Engine:
             self._stop_run(attempt_run, "payload", text)
         if event.HasField("error") and attempt_run.stop is not None and event.error.code == "remote":
             event.error.CopyFrom(self._stop_error(attempt_run))
-        effects = self._core.emit(attempt, event, size, self._loop.time())
+        effects = self._core.emit(attempt, event, size, monotonic())
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
         if effects:
@@ -580,7 +581,7 @@ class Engine:
                     if attempt_run.emitter is not None:
                         attempt_run.emitter.flush_due()
                     self._check_bundle(attempt_run)
-                effects = self._core.tick(self._loop.time())
+                effects = self._core.tick(monotonic())
                 if effects:
                     self._perform(effects)
             except Exception:  # timeouts of all other calls hang on this task
@@ -595,7 +596,7 @@ class Engine:
             return
         if attempt_run.worker is None and attempt_run.emitter is None:
             return  # its code is on the way still
-        if self._loop.time() - attempt.started_at > GIVE_BACK_AFTER_S:
+        if monotonic() - attempt.started_at > GIVE_BACK_AFTER_S:
             self._give_tasks_back(attempt_run)
 
     async def _report(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any, Protocol
 
 import grpc
@@ -85,7 +86,7 @@ class _Guest:
         self._conn = host.add_connection(self)
         hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_CLIENT, session_id=secrets.token_bytes(16))
         hello.runtime.CopyFrom(this_runtime())
-        host.perform(host.broker.connected(self._conn, hello, self._loop.time()))
+        host.perform(host.broker.connected(self._conn, hello, monotonic()))
 
     def put(self, frame: pb.Frame) -> None:
         self._frames.put_nowait(frame)
@@ -94,7 +95,7 @@ class _Guest:
         self._frames.put_nowait(None)
 
     def tell(self, frame: pb.Frame) -> None:
-        self._host.perform(self._host.broker.received(self._conn, [frame], self._loop.time()))
+        self._host.perform(self._host.broker.received(self._conn, [frame], monotonic()))
 
     def leave(self) -> None:
         self.tell(pb.Frame(goodbye=pb.Goodbye()))

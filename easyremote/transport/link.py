@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Protocol
 
 from easyremote import discovery
@@ -154,7 +155,7 @@ class Link:
         was_up = self.is_up
         if was_up:
             self.is_up = False
-            self.core.disconnected(self._loop.time())
+            self.core.disconnected(monotonic())
             self._on_down()
         return was_up
 
@@ -184,11 +185,11 @@ class Link:
         if not self.core.outbox:
             self._idle.set()
             return []
-        self._sent_at = self._loop.time()
+        self._sent_at = monotonic()
         return take_batch(self.core.outbox)
 
     def received(self, batch: pb.Batch) -> None:
-        self._heard_at = self._loop.time()
+        self._heard_at = monotonic()
         was_up = self.is_up
         for frame in batch.frames[:1] if not was_up else ():
             body = frame.WhichOneof("body")
@@ -215,10 +216,10 @@ class Link:
 
     async def _watch(self) -> None:
         """Heartbeat of our own: HTTP/2 pings are answered by threads that know nothing of a hanging Python."""
-        last = self._loop.time()
+        last = monotonic()
         while True:
             await asyncio.sleep(self._heartbeat_s / 4)
-            now = self._loop.time()
+            now = monotonic()
             if now - last > 2 * self._heartbeat_s:
                 self._heard_at = now  # this process stood still; the gateway had no chance to be heard
             last = now
@@ -227,6 +228,6 @@ class Link:
             if now - self._heard_at > _SILENCE_FACTOR * self._heartbeat_s and self._stream is not None:
                 self._stream.cut()
                 return
-            if now - self._sent_at > self._heartbeat_s / 2:
+            if now - self._sent_at > 0.75 * self._heartbeat_s:
                 self.core.heartbeat()
                 self.flush()

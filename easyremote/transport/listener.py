@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -123,7 +124,7 @@ class Listener:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.perform(self.broker.tick(self._loop.time()))
+            self.perform(self.broker.tick(monotonic()))
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 
@@ -145,7 +146,7 @@ class Listener:
         assert handler is not None
         connection = Connection(wake.set, handler.cancel)
         conn = self.add_connection(connection)
-        self.perform(self.broker.connected(conn, first.frames[0].hello, self._loop.time()))
+        self.perform(self.broker.connected(conn, first.frames[0].hello, monotonic()))
         reader = self._loop.create_task(self._read(conn, connection, context))
         try:
             await self._write(connection, wake, context)
@@ -153,13 +154,13 @@ class Listener:
             reader.cancel()
             connection.ended()
             self._connections.pop(conn, None)
-            self.perform(self.broker.disconnected(conn, self._loop.time()))
+            self.perform(self.broker.disconnected(conn, monotonic()))
 
     async def _read(self, conn: int, connection: Connection, context: Any) -> None:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
             while (batch := await context.read()) is not END_OF_STREAM:
-                self.perform(self.broker.received(conn, batch.frames, self._loop.time()))
+                self.perform(self.broker.received(conn, batch.frames, monotonic()))
         finally:
             connection.close()
 

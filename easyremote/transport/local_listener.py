@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import logging
 from pathlib import Path
+from time import monotonic
 
 from easyremote import discovery
 from easyremote.transport.connections import Connection
@@ -72,7 +73,7 @@ class _Peer:
         self._host = host
         self._token = token
         self._peers = peers
-        self._clock = loop.time
+        self._clock = monotonic
         self._is_known = False
         self._conn: int | None = None
         self._connection = Connection(self._wake, self.protocol.cut)
