@@ -26,6 +26,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 KILL_AFTER_S = 3.0
 """A worker that was interrupted and still runs its call is killed after this."""
 
+INTERRUPT_EVERY_S = 0.2
+"""Until then it is interrupted again and again: Python overlooks a signal that comes just before it waits for a lock."""
+
 IDLE_AFTER_S = 60.0
 """An idle worker beyond the first ends after this."""
 
@@ -69,6 +72,7 @@ class WorkerProcess:
         self._start(node_id)
         self.resume()
         self._killer: asyncio.TimerHandle | None = None
+        self._interrupter: asyncio.TimerHandle | None = None
         self._recent = ""
 
     def _start(self, node_id: str) -> None:
@@ -141,15 +145,25 @@ class WorkerProcess:
         self.resume()
         if self.is_dead or self._killer is not None:
             return
+        self._killer = self._loop.call_later(KILL_AFTER_S, self.kill)
+        self._send_interrupt()
+
+    def _send_interrupt(self) -> None:
+        if self.is_dead or self._killer is None:
+            return  # the call has ended
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGINT)
-        self._killer = asyncio.get_running_loop().call_later(KILL_AFTER_S, self.kill)
+        self._interrupter = self._loop.call_later(INTERRUPT_EVERY_S, self._send_interrupt)
+
+    def _stop_interrupting(self) -> None:
+        for timer in (self._killer, self._interrupter):
+            if timer is not None:
+                timer.cancel()
+        self._killer = self._interrupter = None
 
     def settled(self) -> None:
         """The call has ended; the process lives on."""
-        if self._killer is not None:
-            self._killer.cancel()
-            self._killer = None
+        self._stop_interrupting()
         self.on_event = self.on_death = None
         self._recent = ""
         self.resume()
@@ -199,8 +213,7 @@ class WorkerProcess:
 
     async def _reap(self) -> None:
         """The link is closed: the process has died, or is about to."""
-        if self._killer is not None:
-            self._killer.cancel()
+        self._stop_interrupting()
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError, ValueError):
             loop.remove_writer(self._link)

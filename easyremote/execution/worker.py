@@ -57,7 +57,7 @@ class Worker:
         self.newest: _Emitter | None = None  # it may have to wait for its turn still
         self.running: _Emitter | None = None
         self.packed: queue.SimpleQueue[_Emitter] = queue.SimpleQueue()  # have items to send
-        self._is_sending = False  # the main thread is inside `send`, where an interrupt would tear a frame
+        self._holds = 0  # the main thread is where an interrupt would tear a frame or leave a file behind
         self._interrupt_pending = False
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
@@ -87,23 +87,30 @@ class Worker:
     def send(self, frame: pb.Frame) -> None:
         if os.getpid() != self._pid:
             return
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main:
-            self._is_sending = True
+        self.hold_interrupts()
         try:
             with self.send_lock:
                 self.link.sendall(pack_frame(frame))
         finally:
-            if is_main:
-                self._is_sending = False
-                if self._interrupt_pending:
-                    self._interrupt_pending = False
-                    raise KeyboardInterrupt
+            self.let_interrupts()
+
+    def hold_interrupts(self) -> None:
+        """From here to `let_interrupts` the main thread isn't interrupted; other threads never are."""
+        if threading.current_thread() is threading.main_thread():
+            self._holds += 1
+
+    def let_interrupts(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._holds -= 1
+            if not self._holds and self._interrupt_pending:
+                self._interrupt_pending = False
+                raise KeyboardInterrupt
 
     def _on_interrupt(self, *_: Any) -> None:
-        if self.running is None or self.running.has_ended:
-            return
-        if self._is_sending:
+        if self.running is None or self.running.has_ended or self.running.was_interrupted:
+            return  # it comes again until the call has ended, and must not disturb its `finally`
+        self.running.was_interrupted = True
+        if self._holds:
             self._interrupt_pending = True
         else:
             raise KeyboardInterrupt
@@ -175,6 +182,7 @@ class _Emitter:
         self.buffer = OutputBuffer(self._send_output)
         self.tasks = Tasks(submit.tasks, submit.skipped_tasks) if submit.tasks else None
         self.has_ended = False
+        self.was_interrupted = False
         self.began = 0.0
         self._worker = worker
         self._items: list[bytes] = []
@@ -212,7 +220,11 @@ class _Emitter:
 
     def _item(self, data: bytes | codec.Encoded) -> None:
         if isinstance(data, codec.Encoded):
-            self._send(pb.Event(item=self._payload(data)))
+            self._worker.hold_interrupts()  # else the file of an item that isn't sent would stay
+            try:
+                self._send(pb.Event(item=self._payload(data)))
+            finally:
+                self._worker.let_interrupts()
             return
         if not self.buffer.is_empty:
             self.buffer.flush()
@@ -250,8 +262,12 @@ class _Emitter:
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self.began
         rich_display.flush_figures()
-        payload = self._payload(codec.encode_as(value, self._accept))
-        self._end(pb.Event(result=payload, is_exhausted=is_exhausted, busy_s=busy_s))
+        encoded = codec.encode_as(value, self._accept)
+        self._worker.hold_interrupts()
+        try:
+            self._end(pb.Event(result=self._payload(encoded), is_exhausted=is_exhausted, busy_s=busy_s))
+        finally:
+            self._worker.let_interrupts()
 
     def failed(self, error: BaseException) -> None:
         self._end(pb.Event(error=describe(error, self.node_id)))
