@@ -371,7 +371,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             is_item = body in UNREPEATABLE
             at_once = not self._items_queued and not is_item
             if body in ("result", "error"):
-                self._final, self._final_taken = (event.attempt, event.seq), at_once
+                self._final, self._final_taken = (event.attempt, event.seq), at_once or bool(self._tasks)
             if body == "result":
                 self.run_s = event.run_s
                 self._is_stream = event.is_exhausted
@@ -389,13 +389,17 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                     self._queued_progress = arrived
                 if body in _KEPT:
                     self._bound(body, arrived)
+            if self._tasks:
+                event.seq = (
+                    0  # it counts as taken: its map bounds what may wait here, and unread it would hold its node's slot
+                )
         if body == "returned" and self._on_returned is not None:
             self._on_returned(event.returned.first)
         if self._outcome is not None:
             self._finish()
         else:
             self._notify()
-        return at_once
+        return at_once or bool(self._tasks)
 
     def _note_start(self, event: pb.Event) -> None:
         if event.HasField("started"):

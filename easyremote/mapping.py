@@ -11,7 +11,7 @@ from typing import Any
 from easyremote.bundling import MAX_TASK_BYTES, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
-from easyremote.errors import CallLost
+from easyremote.errors import CallLost, RemoteError
 from easyremote.wire import codec
 
 MAP_WINDOW = 1000
@@ -139,8 +139,8 @@ class _Chunk(_Part):
             for value in self.call:
                 done += 1
                 yield value
-        except CallLost:
-            if done == len(self._tasks):
+        except CallLost as lost:
+            if done == len(self._tasks) or isinstance(lost.__cause__, RemoteError):  # one that the function raised
                 raise
             self._returned = [*self._again(self._tasks[done:]), *self._returned]
         for part in self._returned:
