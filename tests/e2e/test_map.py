@@ -65,6 +65,7 @@ def begun(folder: Path) -> list[int]:
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_thousands_of_tiny_tasks_come_in_order(
     node: ComputeNode, client: Client, isolation: str, submitted: list[int]
 ) -> None:
@@ -77,6 +78,7 @@ def test_thousands_of_tiny_tasks_come_in_order(
     nothing_runs(client, node)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_lambda_is_mapped_as_a_registered_function_is(
     node: ComputeNode, client: Client, submitted: list[int]
 ) -> None:
