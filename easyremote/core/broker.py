@@ -56,7 +56,6 @@ class Broker:
         self._placing = Placing(settings.default_strategy)
         self._relay = Relay(self._calls, self._send, self._send_chunk)
         self._incarnations = 0
-        self._dispatches = 0
         self._submissions = 0
         self._now = now
         self._ticked_at = now
@@ -135,7 +134,9 @@ class Broker:
     def tick(self, now: float) -> list[Action]:
         """Time passed. Call it at least twice a second."""
         self._now = now
-        self._forgive_standstill(now - self._ticked_at)
+        passed_s = now - self._ticked_at
+        self._forgive_standstill(passed_s)
+        self._placing.time_passed(passed_s)
         self._ticked_at = now
         for session in list(self._sessions.values()):
             if session.conn is None:
@@ -283,6 +284,8 @@ class Broker:
 
     def _node_gone(self, node: Node, why: str) -> None:
         self._placing.remove(node)
+        if node.running_count:
+            self._placing.lost_calls(node)
         for call in list(node.calls.values()):
             self._attempt_lost(call, node, why)
         self._fail_unplaceable()
@@ -396,7 +399,7 @@ class Broker:
     def _enqueue(self, call: Call) -> None:
         if call.key not in self._queues.by_key:
             node = self._placing.choose(call)
-            if node is not None:
+            if node is not None and not self._placing.waits(call, node, self._queues, self._now):
                 self._dispatch(call, node)
                 return
         self._queues.push(call)
@@ -551,10 +554,10 @@ class Broker:
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
-            node.finished += 1
-            node.failed += failed
+            is_its_own_end = not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
             if event.run_s > 0:
-                node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1)
+                node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed)
+            node.ended(call, failed and is_its_own_end, self._now)
             self._placing.changed(node)
         if call.is_abandoned:
             self._forget_at(node, call.call_id, call.attempt)
@@ -611,8 +614,12 @@ class Broker:
     def _assign(self, call: Call, node: Node, event: CallEvent) -> None:
         call.to(event)
         call.node = node
+        call.sent_at = self._now
         node.calls[call.call_id] = call
         node.running_count += 1
+        node.is_out_of_sight = False
+        if call.key.function not in node.durations:
+            node.trying.add(call.key.function)
         self._placing.changed(node)
 
     def _unassign(self, call: Call) -> None:
@@ -622,6 +629,7 @@ class Broker:
         self._relay.attempt_left(call)
         if call.occupies_slot:
             node.running_count -= 1
+            node.trying.discard(call.key.function)
             self._placing.changed(node)
         node.calls.pop(call.call_id, None)
         call.node = None
@@ -640,7 +648,7 @@ class Broker:
 
     def _on_load(self, session: Session, frame: pb.Frame) -> None:
         if session.node is not None:
-            session.node.load = frame.load
+            self._placing.loaded(session.node, frame.load)
 
     def _on_goodbye(self, session: Session, frame: pb.Frame) -> None:
         self._end_session(session, "it said goodbye")
@@ -655,13 +663,14 @@ class Broker:
         if call.deadline is not None and self._now >= call.deadline:
             self._timed_out(call)
             return
-        self._dispatches += 1
-        node.last_used = self._dispatches
+        self._placing.dispatches += 1
+        node.last_used = self._placing.dispatches
         call.attempt += 1
         call.runs += 1
         call.passed_seq = 0
         call.is_claimed = False
         call.hold_until = None
+        call.declined_at = None
         self._assign(call, node, CallEvent.DISPATCHED)
         submit = call.changed_submit()
         if call.deadline is not None:
@@ -676,20 +685,33 @@ class Broker:
         """Send what waits under this key to whoever has credit."""
         while (call := self._queues.head(key)) is not None:
             node = self._placing.choose(call)
-            if node is None:
+            if node is None or self._placing.waits(call, node, self._queues, self._now):
                 return
             self._queues.remove(call)
             self._dispatch(call, node)
 
     def _dispatch_to(self, node: Node) -> None:
         """The node has credit, or offers something new: give it the calls that waited longest."""
-        while self._queues.by_key and node.has_credit:
-            heads = [call for call in self._queues.heads_for(node) if self._placing.takes(node, call.key)]
+        placing, queues, passed_over = self._placing, self._queues, set[QueueKey]()
+        while queues.by_key and node.has_credit:
+            heads = [call for call in queues.heads_for(node) if placing.takes(node, call.key)]
+            if passed_over:
+                heads = [call for call in heads if call.key not in passed_over]
             if not heads:
                 return
             call = min(heads, key=lambda call: call.order)
-            self._queues.remove(call)
+            if placing.waits(call, node, queues, self._now) or placing.refuses(call, node):
+                passed_over.add(call.key)
+                continue
+            queues.remove(call)
             self._dispatch(call, node)
+
+    def _place_declined(self) -> None:
+        """Something happened: what rather waited than went to a node that had credit may think otherwise now."""
+        declined = list(self._placing.declined)
+        self._placing.declined.clear()
+        for key in declined:
+            self._drain_queue(key)
 
     def _is_out_of_time(self, call: Call) -> bool:
         if call.deadline is not None and self._now >= call.deadline:
@@ -768,6 +790,8 @@ class Broker:
         self._actions.append(SendChunk(session.session_id, chunk))
 
     def _take(self) -> list[Action]:
+        if self._placing.declined:
+            self._place_declined()
         actions, self._actions = self._actions, []
         return actions
 
@@ -791,7 +815,12 @@ class Broker:
         """Assert every invariant. The simulation calls it after each event."""
         check(self._calls, self._queues, self._placing.nodes, self._sessions, self._by_conn)
         self._placing.check()
+        self._placing.check_waiting(self._queues)
         self._alarms.check()
+
+
+_ENDED_FROM_OUTSIDE = ("cancelled", "deadline")
+"""Errors that say nothing of the node where the call ran."""
 
 
 def _is_newer(state: pb.AttemptState, call: Call) -> bool:

@@ -6,13 +6,25 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
-from easyremote.core.records import Call, Node, QueueKey
+from easyremote.core.records import FAILURE_HALVES_S, Call, Node, QueueKey, Queues
 from easyremote.core.strategies import Ranked, Strategy, make_strategy
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _NOBODY = (
     "no node is connected; start one with 'easyremote join ADDRESS', or `%easyremote start --nodes 1` in a notebook"
 )
+
+OUT_OF_SIGHT = 200
+"""A node that had none of the last so many calls, times the number of nodes, may be tried again."""
+
+MAX_DECLINED = 16
+"""Keys whose calls may wait by choice; those of further ones take what there is."""
+
+_SPARE = 16
+"""Machines whose nodes are gone are forgotten when they are so many."""
+
+_MAX_FAILING = 1024
+"""Nodes that are gone of which it is kept that they lost calls; further ones are forgotten."""
 
 _MAX_KEYS = 1024
 """Answers remembered; at this many all are worked out anew."""
@@ -30,11 +42,16 @@ class Placing:
         self._rankings_of: dict[Node, list[Ranking]] = {}
         self._last: tuple[Ranking, Node] | None = None  # the choice before, of calls that came together
         self._registrations = 0
+        self._failing: dict[str, float] = {}  # of nodes that are gone, as it is held against them
+        self._pressures: dict[str, float] = {}  # by machine
+        self.dispatches = 0
+        self.declined: dict[QueueKey, None] = {}  # whose first call waits though a node has credit
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
     def add(self, node: Node) -> None:
         self.nodes[node.node_id] = node
+        node.failing = max(node.failing, self._failing.pop(node.node_id, 0.0))
         self._drop_pools()
 
     def remove(self, node: Node) -> None:
@@ -51,6 +68,34 @@ class Placing:
             since[name] = node.offered_since.get(name, self._registrations)
         node.offered_since = since
         self._drop_pools()
+
+    def lost_calls(self, node: Node) -> None:
+        """The node is gone, and calls with it."""
+        node.fails(True)
+        if node.node_id in self._failing or len(self._failing) < _MAX_FAILING:
+            self._failing[node.node_id] = node.failing
+
+    def loaded(self, node: Node, load: pb.Load) -> None:
+        """The node reports what its machine is doing. Strategies see it from the next tick on."""
+        node.load = load
+        self._pressures[node.session.runtime.host] = _pressure(load)
+        if len(self._pressures) > len(self.nodes) + _SPARE:
+            hosts = {node.session.runtime.host for node in self.nodes.values()}
+            self._pressures = {host: pressure for host, pressure in self._pressures.items() if host in hosts}
+
+    def time_passed(self, passed_s: float) -> None:
+        """What is held against nodes fades, and those that weren't used for long come into question again."""
+        unused_since = self.dispatches - OUT_OF_SIGHT * len(self.nodes)
+        for node in self.nodes.values():
+            is_out = 0 < node.last_used < unused_since and not node.running_count
+            pressure = self._pressures.get(node.session.runtime.host, 0.0)  # the same for all nodes of a machine
+            if node.fade(passed_s) or is_out != node.is_out_of_sight or pressure != node.pressure:
+                node.is_out_of_sight, node.pressure = is_out, pressure
+                self.changed(node)
+        for node_id in list(self._failing):
+            self._failing[node_id] *= 0.5 ** (passed_s / FAILURE_HALVES_S)
+            if self._failing[node_id] < 0.01:
+                del self._failing[node_id]
 
     def changed(self, node: Node) -> None:
         """The node got a call or ended one, learned a duration, came or went."""
@@ -116,9 +161,54 @@ class Placing:
         ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
         if options.not_on:
             ready = [node for node in ready if node.node_id not in options.not_on] or ready
-        if len(ready) < 2:
-            return ready[0] if ready else None
-        return self._strategy(options.strategy).choose(key.function, ready)  # type: ignore[return-value]
+        if not ready:
+            return None
+        strategy = self._strategy(options.strategy)
+        if not isinstance(strategy, Ranked):
+            return self._asked(call, strategy, ready)
+        return ready[0] if len(ready) == 1 else strategy.choose(key.function, ready)  # type: ignore[return-value]
+
+    def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
+        """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
+        key = call.key
+        pool = self._pool(key)
+        if len(pool.nodes) == 1:
+            return False
+        strategy = self._strategy(call.submit.options.strategy)
+        if not isinstance(strategy, Ranked) or not strategy.may_wait(key.function, node):
+            return False
+        others = [
+            other
+            for other in pool.fastest(key.function)
+            if other is not node and other.running_count and other.is_here and _is_affordable(other, key)
+        ]
+        waiting = len(queues) + (call.call_id not in queues.by_key.get(key, ()))
+        waited_s = now - call.declined_at if call.declined_at is not None else 0.0
+        if not others or not strategy.waits(key.function, node, others, waiting, waited_s, now):
+            return False
+        if call.declined_at is None:
+            call.declined_at = now
+        return self._declined(key)
+
+    def refuses(self, call: Call, node: Node) -> bool:
+        """Whether a strategy of one's own lets the call rather wait than go to this node."""
+        strategy = self._strategy(call.submit.options.strategy)
+        return not isinstance(strategy, Ranked) and self._asked(call, strategy, [node]) is None
+
+    def _asked(self, call: Call, strategy: Strategy, ready: list[Node]) -> Node | None:
+        """Its choice. It may let the call wait only while a node is at work: else nothing might ever change."""
+        chosen = strategy.choose(call.key.function, ready)
+        if chosen is not None:
+            return chosen  # type: ignore[return-value]
+        is_work = any(node.is_here and node.running_count for node in self._pool(call.key).nodes)
+        return None if is_work and self._declined(call.key) else ready[0]
+
+    def _declined(self, key: QueueKey) -> bool:
+        """Its calls wait beside a node that has credit, and are to be placed anew when anything happens. False: too many do."""
+        if key in self.declined or len(self.declined) < MAX_DECLINED:
+            self.declined[key] = None
+            return True
+        return False
 
     def _first(self, ranking: Ranking) -> Node | None:
         """The node before once more, where a message of its own would cost more than the call; else the best."""
@@ -147,6 +237,12 @@ class Placing:
         if name not in self._strategies:
             self._strategies[name] = make_strategy(name)
         return self._strategies[name]
+
+    def check_waiting(self, queues: Queues) -> None:
+        """Assert that no call waits beside a free node for nothing."""
+        for key in queues.by_key:
+            is_free = any(node.has_credit and self.takes(node, key) for node in self.candidates(key))
+            assert not is_free or key.cost_limit or key in self.declined, "a call waits by its strategy's choice"
 
     def check(self) -> None:
         """Assert that what is kept of the nodes agrees with them."""
@@ -233,6 +329,13 @@ def _cost(node: Node, key: QueueKey) -> float:
 
 def _is_affordable(node: Node, key: QueueKey) -> bool:
     return key.cost_limit == 0 or _cost(node, key) <= key.cost_limit
+
+
+def _pressure(load: pb.Load) -> float:
+    """The larger part in use of processors and memory, in tenths: it moves by itself. Nonsense counts as nothing."""
+    cpu = load.cpu_percent / 100
+    memory = load.memory_used_bytes / load.memory_total_bytes if load.memory_total_bytes else 0.0
+    return max(int(10 * part) / 10 if 0 <= part <= 1 else 0.0 for part in (cpu, memory))
 
 
 def _too_dear(call: Call, candidates: Sequence[Node]) -> pb.ErrorInfo:

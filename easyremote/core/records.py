@@ -39,6 +39,16 @@ MAX_ATTEMPT = 100_000_000
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 """A node that reports a duration beyond these is taken for one that reports the nearer of them."""
 
+FAILURE_WEIGHT = 0.25
+"""Weight of the newest call in the part that failed: two failures in a row make 0.44."""
+
+FAILURE_HALVES_S = 30.0
+LATENCY_HALVES_S = 10.0
+"""What is held against a node fades by half in so long; a latency only while the node is idle."""
+
+FORGIVEN_AFTER_S = 60.0
+"""After a pause of so long hardly anything of a latency is left, and the rest stays."""
+
 
 class Send(NamedTuple):
     """Put this frame on that connection."""
@@ -81,6 +91,27 @@ class Session:
     held_acks: list[pb.Acknowledged] = field(default_factory=list)  # a node's: they go with the next frame
 
 
+class Duration:
+    """How long runs of one function take on one node."""
+
+    __slots__ = ("_count", "_log", "latency_s", "mean_s", "measured_at", "typical_s")
+
+    def __init__(self, run_s: float, has_failed: bool) -> None:
+        """What is known from a run that failed holds until one succeeds."""
+        self._count = 0 if has_failed else 1
+        self.mean_s = self.typical_s = run_s
+        self._log = math.log(run_s)
+        self.latency_s = 0.0  # as it was when the node had been idle for `measured_at` whole seconds
+        self.measured_at = 0
+
+    def learn(self, run_s: float) -> None:
+        """Take in a run that succeeded. The first few weigh alike in what is typical."""
+        self._count += 1
+        self.mean_s += (SMOOTHING if self._count > 1 else 1) * (run_s - self.mean_s)
+        self._log += max(SMOOTHING, 1 / self._count) * (math.log(run_s) - self._log)
+        self.typical_s = math.exp(self._log)
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """A session that offers functions. It satisfies `strategies.Offer`."""
@@ -99,7 +130,13 @@ class Node:
     last_used: int = 0
     service_s: float = 0.0
     prefetch: int = 0
-    durations_s: dict[str, float] = field(default_factory=dict)
+    durations: dict[str, Duration] = field(default_factory=dict)
+    trying: set[str] = field(default_factory=set)  # functions whose first call here is under way
+    idle_s: float = 0.0  # in all, long pauses in part only
+    pause_s: float = 0.0  # since its last call ended
+    failing: float = 0.0  # what `strategies.Offer` says, as all that follows
+    pressure: float = 0.0
+    is_out_of_sight: bool = False
     load: pb.Load | None = None
 
     @property
@@ -127,11 +164,81 @@ class Node:
         is_room = len(self.session.held_acks) + len(items) <= MAX_HELD_ACKS
         return is_room and self.prefetch > 0 and all(item.ended for item in items)
 
-    def expected_s(self, function: str) -> float:
-        return self.durations_s.get(function, 0.0)
+    # ---- what a strategy asks ------------------------------------------------------------------------------------
 
-    def learn(self, function: str, run_s: float, tasks: int = 1) -> None:
-        """Take a measured duration, of so many runs of the function, into the smoothed ones."""
+    def expected_s(self, function: str) -> float:
+        known = self.durations.get(function)
+        return known.mean_s if known is not None else 0.0
+
+    def typical_s(self, function: str) -> float:
+        known = self.durations.get(function)
+        return known.typical_s if known is not None else 0.0
+
+    def is_trying(self, function: str) -> bool:
+        return function in self.trying
+
+    def latency_s(self, function: str) -> float:
+        known = self.durations.get(function)
+        if known is None:
+            return 0.0
+        idle_s = int(self.idle_s) - known.measured_at
+        return known.latency_s * 0.5 ** (idle_s / LATENCY_HALVES_S) if idle_s else known.latency_s
+
+    @property
+    def wait_s(self) -> float:
+        more = self.running_count - self.slots + 1
+        return more * self.service_s / self.slots if more > 0 else 0.0
+
+    def could_end(self, function: str, within_s: float, now: float) -> int:
+        """One that takes longer than is typical is expected to take as much longer again as it already did."""
+        each_s = self.typical_s(function)
+        if not each_s:
+            return 0
+        free, count = self.slots, 0
+        for call in self.calls.values():
+            if call.occupies_slot:
+                free -= 1
+                takes_s = self.typical_s(call.key.function) * (len(call.submit.tasks) or 1)
+                count += max(int((within_s - abs(takes_s - (now - call.sent_at))) / each_s), 0)
+        return max(count + free * int(within_s / each_s), 0)
+
+    # ---- what is learned -----------------------------------------------------------------------------------------
+
+    def ended(self, call: Call, failed: bool, now: float) -> None:
+        """A call that was sent there has ended."""
+        self.trying.discard(call.key.function)
+        self.finished += 1
+        self.failed += failed
+        self.pause_s = 0.0
+        self.fails(failed)
+        known = self.durations.get(call.key.function)
+        if known is not None:
+            took_s, before_s = now - call.sent_at, self.latency_s(call.key.function)
+            known.latency_s = took_s if took_s > before_s else before_s + SMOOTHING * (took_s - before_s)
+            known.measured_at = int(self.idle_s)
+
+    def fails(self, failed: bool) -> None:
+        """A call there did, or didn't."""
+        self.failing += FAILURE_WEIGHT * (failed - self.failing)
+
+    def fade(self, passed_s: float) -> bool:
+        """Time passed. Tells whether what strategies see has changed."""
+        changes = self.failing > 0
+        if changes:
+            self.failing *= 0.5 ** (passed_s / FAILURE_HALVES_S)
+            self.failing = self.failing if self.failing > 0.01 else 0.0
+        if self.durations and not self.running_count and self.pause_s < FORGIVEN_AFTER_S:
+            before_s = int(self.idle_s)
+            self.idle_s += passed_s
+            self.pause_s += passed_s
+            changes = changes or int(self.idle_s) != before_s
+        return changes
+
+    def learn(self, function: str, run_s: float, tasks: int = 1, failed: bool = False) -> None:
+        """Take a measured duration, of so many runs of the function, into the smoothed ones.
+
+        How long a failed run took tells little of the function, and counts only while nothing else is known.
+        """
         if not SHORTEST_S <= run_s <= LONGEST_S:
             run_s = SHORTEST_S if run_s < SHORTEST_S else LONGEST_S
         service_s = self.service_s
@@ -141,8 +248,12 @@ class Node:
         )
         if tasks > 1:
             run_s = max(run_s / tasks, SHORTEST_S)
-        known = self.durations_s.get(function)
-        self.durations_s[function] = run_s if known is None else known + SMOOTHING * (run_s - known)
+        known = self.durations.get(function)
+        if known is None:
+            self.durations[function] = Duration(run_s, failed)
+            self.trying.discard(function)
+        elif not failed:
+            known.learn(run_s)
 
 
 class QueueKey(NamedTuple):
@@ -168,6 +279,8 @@ class Call:
     created_at: float
     order: int
     node: Node | None = None
+    sent_at: float = 0.0  # when it was given to its node
+    declined_at: float | None = None  # when its strategy first let it wait rather than use a node that had credit
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out
     runs: int = 0  # attempts that a node got, or may have got
     was_allowed: bool = (
