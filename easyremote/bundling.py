@@ -135,12 +135,17 @@ class Bundle:
             self._go_again(rest)
         elif body == "result":
             self._target.time.ended(event, max(self._done, 1))
+            for call, _ in self._members:
+                call.run_s = event.busy_s / len(self._members)
             self._judged(from_code("remote_protocol", "the node ended a bundle of calls before all had a result"))
         elif body == "error":
             self._judged(event.error)
         elif body is not None and self._done < len(self._members):
             event.seq = 0  # the bundle acknowledges it
             self._members[self._done][0]._arrive(event, encoded)
+        if self._node and self._done < len(self._members):
+            running = self._members[self._done][0]
+            running.node, running.attempt = self._node, self._attempt
         return True
 
     def _end_one(self, outcome: bytes | codec.Encoded | pb.ErrorInfo) -> None:
@@ -150,16 +155,18 @@ class Bundle:
 
     def _judged(self, error: pb.ErrorInfo | BaseException) -> None:
         """The bundle ended, or will never run. What had begun has failed; the rest goes again where that may help."""
-        rest = self._members[self._done :]
-        self._done = len(self._members)
+        done, self._done = self._done, len(self._members)
+        rest = self._members[done:]
         if not rest:
             return
         code = error.code if isinstance(error, (pb.ErrorInfo, EasyRemoteError)) else ""
         if code == "lost":
             self._go_again(rest, error)
-        elif code in ("worker_crashed", "remote"):  # that was the one that ran
-            rest[0][0]._judged(error)
-            self._go_again(rest[1:])
+        elif isinstance(error, pb.ErrorInfo) and code in ("worker_crashed", "remote"):
+            ran = max(error.task - done, 0) if code == "worker_crashed" else 0  # results before it may be lost with it
+            if ran < len(rest):
+                rest[ran][0]._judged(error)
+            self._go_again([*rest[:ran], *rest[ran + 1 :]])
         else:
             for call, _ in rest:
                 call._judged(error)

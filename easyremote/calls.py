@@ -56,6 +56,9 @@ class _Arrived:
         return self.event.WhichOneof("body") in UNREPEATABLE
 
 
+_Opened = tuple[_Arrived, Iterator[Any]]
+"""An event, and those of its values that nobody has taken yet."""
+
 _plain = DefaultPresenter()
 
 
@@ -103,6 +106,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _queue: deque[_Arrived] | None = None
     _wakers: tuple[Callable[[], Any], ...] = ()
     _collected: list[Any] | None = None
+    _open: _Opened | None = None  # the event whose values are being taken
     _resolved: tuple[Any, BaseException | None] | None = None
     _untold = (0, 0, 0)  # attempt, seq, bytes taken and not reported yet
     _untold_items = 0
@@ -167,7 +171,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
         A KeyboardInterrupt while waiting cancels the call.
         """
-        if self._outcome is None or self._queue or self._final is not None:
+        if self._outcome is None or self._queue or self._open or self._final is not None:
             self._wait_for_end(timeout)
         value, error = self._resolve()
         if error is not None:
@@ -231,9 +235,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def __iter__(self) -> Iterator[Any]:
         """Each item as it arrives; of a plain function its one result."""
         try:
-            while (arrived := self._next(None)) is not None:
-                yield from self._values(arrived)
-                self._consumed(arrived)
+            while (opened := self._opened(None)) is not None:
+                yield from opened[1]
+                self._used_up(opened)
             yield from self._last()
         except GeneratorExit:
             self.cancel("its consumer left the loop")
@@ -244,10 +248,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
-            async for arrived in self._events_async(collect=False):
-                for value in self._values(arrived):
+            async for opened in self._events_async(collect=False):
+                for value in opened[1]:
                     yield value
-                self._consumed(arrived)
+                self._used_up(opened)
             for value in self._last():
                 yield value
         except (GeneratorExit, asyncio.CancelledError):
@@ -272,17 +276,34 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._check_process()
         until = None if timeout is None else time.monotonic() + timeout
         try:
-            while (arrived := self._next(until)) is not None:
-                self._collect(arrived)
+            while (opened := self._opened(until)) is not None:
+                self._collect(opened)
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
             raise
 
-    def _collect(self, arrived: _Arrived) -> None:
+    def _opened(self, until: float | None) -> _Opened | None:
+        """The event whose values are taken now, or else the next one; None at the end.
+
+        An iterator that stopped within one has left the others to whoever comes next.
+        """
+        if self._open is None:
+            arrived = self._next(until)
+            if arrived is None:
+                return None
+            self._open = arrived, self._values(arrived)
+        return self._open
+
+    def _used_up(self, opened: _Opened) -> None:
+        if self._open is opened:
+            self._open = None
+            self._consumed(opened[0])
+
+    def _collect(self, opened: _Opened) -> None:
         if self._collected is None:
             self._collected = []
-        self._collected.extend(self._values(arrived))
-        self._consumed(arrived)
+        self._collected.extend(opened[1])
+        self._used_up(opened)
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Stop the call; a notebook shows that it did, instead of where this process was waiting."""
@@ -331,23 +352,25 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
         self._settle(DeadlineExceeded(f"'{self.function}' took longer than its timeout{where}"), "its timeout ran out")
 
-    async def _events_async(self, collect: bool) -> AsyncIterator[_Arrived]:
+    async def _events_async(self, collect: bool) -> AsyncIterator[_Opened]:
         self._check_process()
         loop = asyncio.get_running_loop()
         while True:
             woken: asyncio.Future[None] = loop.create_future()
             with self._lock:
-                arrived = self._pop()
+                arrived = self._pop() if self._open is None else self._open[0]
                 if arrived is None and self._outcome is None:
                     self._wakers += ((lambda woken=woken: loop.call_soon_threadsafe(_wake, woken)),)
             if arrived is not None:
                 if not arrived.is_item:
                     self._consumed(arrived)
                     self._present(arrived)
-                elif collect:
-                    self._collect(arrived)
+                    continue
+                self._open = self._open or (arrived, self._values(arrived))
+                if collect:
+                    self._collect(self._open)
                 else:
-                    yield arrived
+                    yield self._open
             elif self._outcome is not None:
                 self._tell_taken()
                 return

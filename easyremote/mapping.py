@@ -11,8 +11,9 @@ from typing import Any
 from easyremote.bundling import MAX_TASK_BYTES, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
-from easyremote.errors import CallLost, RemoteError
+from easyremote.errors import CallLost, RemoteError, WorkerCrashed
 from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAP_WINDOW = 1000
 """Calls of one `map` that are open at most; with short calls, this many chunks' worth is eight if that is more."""
@@ -128,6 +129,7 @@ class _Chunk(_Part):
         self._new_call = new_call
         self._tasks = tasks
         self._returned: list[_Part] = []
+        self._is_unwanted = False
         self.size = len(tasks)
         self.call = new_call(target.title)
         self.call._on_returned = self._take_back
@@ -139,6 +141,13 @@ class _Chunk(_Part):
             for value in self.call:
                 done += 1
                 yield value
+        except WorkerCrashed as crash:  # the one that ran did that; results of those before it may be lost with it
+            outcome = self.call._outcome
+            crashed_at = outcome.task if isinstance(outcome, pb.ErrorInfo) and outcome.code == crash.code else done
+            self._returned = [*self._again(self._tasks[done:crashed_at]), *self._returned]
+            for part in self._returned[: max(crashed_at - done, 0)]:
+                yield from part.values()
+            raise
         except CallLost as lost:
             if done == len(self._tasks) or isinstance(lost.__cause__, RemoteError):  # one that the function raised
                 raise
@@ -147,6 +156,7 @@ class _Chunk(_Part):
             yield from part.values()
 
     def cancel(self) -> None:
+        self._is_unwanted = True
         super().cancel()
         for part in self._returned:
             part.cancel()
@@ -156,6 +166,8 @@ class _Chunk(_Part):
         del self._tasks[first:]
         self._target.time.slow()
         self._returned = self._again(rest)
+        if self._is_unwanted:  # it was cancelled in another thread meanwhile
+            self.cancel()
 
     def _again(self, tasks: Iterable[bytes]) -> list[_Part]:
         return [_Part(self._connection, self._target, self._new_call, task) for task in tasks]

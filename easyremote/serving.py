@@ -19,6 +19,7 @@ from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
 from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError
 from easyremote.execution import routing
+from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
@@ -367,7 +368,7 @@ class Engine:
                 (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
             self._emit(attempt_run, event, encoded.size if encoded is not None else len(event.output.text))
             if attempt_run.emitter is not None:
-                attempt_run.owed += 1
+                attempt_run.owed += cost_of(encoded.size) if encoded is not None and field == "item" else 1
                 self._pay_credits(attempt_run)
 
     def _own(self, attempt_run: _Run, encoded: codec.Encoded | InFile) -> pb.Payload:
@@ -512,7 +513,7 @@ class Engine:
         size = len(event.output.text)
         if body in ("item", "result", "display"):
             payload = event.display.bundle if body == "display" else getattr(event, body)
-            size = sum(payload.blob.part_bytes) or len(payload.data)
+            size = sum(payload.blob.part_bytes) or len(payload.data) + sum(map(len, payload.buffers))
             if payload.HasField("blob"):
                 name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
                 payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
@@ -527,7 +528,10 @@ class Engine:
             if not ended.done():
                 ended.set_result(None)
             return
-        attempt_run.owed += len(event.items.data) if body == "items" else body == "item"
+        if body == "items":
+            attempt_run.owed += len(event.items.data)
+        elif body == "item":
+            attempt_run.owed += cost_of(size)
         self._pay_credits(attempt_run)
 
     def _worker_died(self, attempt_run: _Run, error: WorkerDied, ended: asyncio.Future[None]) -> None:
@@ -543,6 +547,7 @@ class Engine:
                 node_id=self.node_id,
                 may_have_run=True,
                 details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
+                task=error.task,
             )
         self._emit(attempt_run, pb.Event(error=info))
         if not ended.done():

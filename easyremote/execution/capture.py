@@ -29,7 +29,15 @@ class Capture:
         self.buffer: OutputBuffer | None = None  # of the running call
         for fd in self._fds:
             os.set_blocking(fd, False)
+        self._poller = select.poll()
+        for fd in self._fds:
+            self._poller.register(fd, select.POLLIN)
         threading.Thread(target=self._pump, name="easyremote-output", daemon=True).start()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something lies in the pipes. For the main thread."""
+        return bool(self._poller.poll(0))
 
     def leave(self) -> None:
         """In a process that was forked from the worker: the pipes are its parent's to read, and the lock may be held by a thread

@@ -9,6 +9,14 @@ from typing import Any
 
 from easyremote.execution.context import CallInterrupted
 
+CREDIT_BYTES = 8 * 1024
+"""One more credit is due for each so many bytes of an item."""
+
+
+def cost_of(size: int) -> int:
+    """Credits for an item of `size` bytes."""
+    return 1 + size // CREDIT_BYTES
+
 
 class Credits:
     """A counting gate between a producer in any thread or loop and the consumer that gives credits back."""
@@ -27,25 +35,26 @@ class Credits:
         """Whether `take` would return at once."""
         return self._left > 0 or self._is_cancelled
 
-    def take(self) -> None:
-        """Take one, waiting for it. Raises CallInterrupted after `cancel`."""
+    def take(self, count: int = 1) -> None:
+        """Take some, waiting until there is one: an item that costs more than all there are passes alone. Raises CallInterrupted
+        after `cancel`."""
         with self._lock:
             while self._left <= 0 and not self._is_cancelled:
                 self._condition.wait()
-            self._use()
+            self._use(count)
 
     def overdraw(self) -> None:
         with self._lock:
             self._left -= 1
 
-    async def take_async(self) -> None:
+    async def take_async(self, count: int = 1) -> None:
         """The same without blocking the running loop."""
         while True:
             loop = asyncio.get_running_loop()
             opened = loop.create_future()
             with self._lock:
                 if self._left > 0 or self._is_cancelled:
-                    self._use()
+                    self._use(count)
                     return
                 self._waiters.append(lambda loop=loop, opened=opened: loop.call_soon_threadsafe(_settle, opened))
             await opened
@@ -60,10 +69,10 @@ class Credits:
             self._is_cancelled = True
             self._notify()
 
-    def _use(self) -> None:
+    def _use(self, count: int) -> None:
         if self._is_cancelled:
             raise CallInterrupted("the call was cancelled")
-        self._left -= 1
+        self._left -= count
 
     def _notify(self) -> None:
         self._condition.notify_all()

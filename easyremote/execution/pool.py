@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
+from easyremote.execution.tasks import BEGUN_BYTES, begun_task
 from easyremote.execution.worker import CONFIG_VARIABLE
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -46,12 +49,16 @@ _LAST_OUTPUT_BYTES = 4096
 
 
 class WorkerDied(Exception):
-    """`exit_code` as subprocess reports it: negative for a signal. `last_output` is what was left in its pipes."""
+    """`exit_code` as subprocess reports it: negative for a signal. `last_output` is what was left in its pipes.
 
-    def __init__(self, exit_code: int, last_output: str) -> None:
+    `task`: the number of the one that ran, if the call was a bundle.
+    """
+
+    def __init__(self, exit_code: int, last_output: str, task: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
         self.last_output = last_output
+        self.task = task
 
 
 class WorkerProcess:
@@ -79,7 +86,12 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
+        with tempfile.TemporaryFile() as memory:
+            memory.truncate(BEGUN_BYTES)
+            self._begun = mmap.mmap(memory.fileno(), BEGUN_BYTES)
+            begun = os.dup(memory.fileno())
         config = {
+            "begun": begun,
             "link": theirs.fileno(),
             "stdout": out_read,
             "stderr": err_read,
@@ -96,7 +108,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out_write,
                 stderr=err_write,
-                pass_fds=(theirs.fileno(), out_read, err_read),
+                pass_fds=(begun, theirs.fileno(), out_read, err_read),
                 env={**environment, "PYTHONPATH": os.pathsep.join(config["path"])},
                 start_new_session=True,
             )
@@ -107,6 +119,7 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
+            os.close(begun)
             os.close(out_write)
             os.close(err_write)
         ours.setblocking(False)
@@ -228,7 +241,8 @@ class WorkerProcess:
             exit_code = await asyncio.to_thread(self.process.wait)
         last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
         if self.on_death is not None:
-            self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:]))
+            self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:], begun_task(self._begun)))
+        self._begun.close()
         self._gone.set()
 
 

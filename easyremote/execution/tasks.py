@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import mmap
+import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
@@ -12,6 +14,14 @@ from easyremote.errors import CallCancelled
 from easyremote.execution.context import CallInterrupted, Emitter, current
 from easyremote.execution.runner import call_checked
 from easyremote.wire import codec
+
+_NUMBER = struct.Struct("<Q")
+BEGUN_BYTES = _NUMBER.size
+
+
+def begun_task(begun: mmap.mmap) -> int:
+    """The number that `Tasks` wrote there last."""
+    return _NUMBER.unpack_from(begun)[0]
 
 
 class TaskEmitter(Emitter, Protocol):
@@ -25,7 +35,9 @@ class TaskEmitter(Emitter, Protocol):
 class Tasks:
     """Taken one by one by the thread that runs them; others may take the rest away. Safe from any thread."""
 
-    def __init__(self, arguments: Sequence[bytes], skipped: Iterable[int] = ()) -> None:
+    def __init__(self, arguments: Sequence[bytes], skipped: Iterable[int] = (), begun: mmap.mmap | None = None) -> None:
+        """`begun`: memory into which the number of each task is written that is taken."""
+        self._begun = begun
         self._arguments = arguments
         self._skipped = set(skipped)
         self._next = 0
@@ -43,6 +55,8 @@ class Tasks:
             if number >= self._end:
                 return None
             self._next += 1
+        if self._begun is not None:
+            _NUMBER.pack_into(self._begun, 0, number)
         if number in self._skipped:
             raise CallCancelled("cancelled before it began")
         return self._arguments[number]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from easyremote.execution.credits import Credits
+from easyremote.execution.credits import Credits, cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.packing import Packer
@@ -82,7 +82,7 @@ class ThreadEmitter:
         encoded = codec.encode_as(value, self._accept) if data is None else None
         if not self._buffer.is_empty:
             self._buffer.flush()
-        self.credits.take()
+        self.credits.take(1 if encoded is None else cost_of(encoded.size))
         if data is not None:
             self._pack(data)
         elif encoded is not None:  # written only now: nobody would remove the file of an item that is never sent
@@ -92,7 +92,7 @@ class ThreadEmitter:
         data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
         encoded = codec.encode_as(value, self._accept) if data is None else None
         self._buffer.flush()
-        await self.credits.take_async()
+        await self.credits.take_async(1 if encoded is None else cost_of(encoded.size))
         if data is not None:
             self._pack(data)
         elif encoded is not None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import mmap
 import os
 import queue
 import signal
@@ -23,13 +24,13 @@ from typing import Any
 
 from easyremote.execution import rich_display
 from easyremote.execution.capture import Capture, Stream
-from easyremote.execution.credits import Credits
+from easyremote.execution.credits import Credits, cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
-from easyremote.execution.tasks import Tasks, run_tasks
+from easyremote.execution.tasks import BEGUN_BYTES, Tasks, run_tasks
 from easyremote.wire import codec
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -47,8 +48,10 @@ _BUSY_S = 0.001
 class Worker:
     """State of the process."""
 
-    def __init__(self, link: socket.socket, capture: Capture, node_id: str) -> None:
+    def __init__(self, link: socket.socket, capture: Capture, node_id: str, begun: mmap.mmap) -> None:
+        """`begun`: where the number of the task that runs is told to the node, should this process die in it."""
         self.link = link
+        self.begun = begun
         self.capture = capture
         self.node_id = node_id
         self.shared = SharedFiles()
@@ -180,7 +183,7 @@ class _Emitter:
         self.node_id = worker.node_id
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
-        self.tasks = Tasks(submit.tasks, submit.skipped_tasks) if submit.tasks else None
+        self.tasks = Tasks(submit.tasks, submit.skipped_tasks, worker.begun) if submit.tasks else None
         self.has_ended = False
         self.was_interrupted = False
         self.began = 0.0
@@ -206,12 +209,12 @@ class _Emitter:
 
     def item(self, value: Any) -> None:
         encoded = self._encoded(value)  # first: one that can't be sent costs no credit
-        self.credits.take()
+        self.credits.take(1 if isinstance(encoded, bytes) else cost_of(encoded.size))
         self._item(encoded)
 
     async def item_async(self, value: Any) -> None:
         encoded = self._encoded(value)
-        await self.credits.take_async()
+        await self.credits.take_async(1 if isinstance(encoded, bytes) else cost_of(encoded.size))
         self._item(encoded)
 
     def _encoded(self, value: Any) -> bytes | codec.Encoded:
@@ -226,8 +229,8 @@ class _Emitter:
             finally:
                 self._worker.let_interrupts()
             return
-        if not self.buffer.is_empty:
-            self.buffer.flush()
+        if not self.buffer.is_empty or self._worker.capture.has_waiting:
+            self._worker.capture.flush()
         with self._items_lock:
             self._items.append(data)
             is_first = len(self._items) == 1
@@ -318,7 +321,9 @@ def main() -> None:
     rich_display.install()
     _be_main()
     gc.freeze()  # what is loaded now stays: no collection has to walk through it again
-    Worker(link, capture, config["node_id"]).main()
+    begun = mmap.mmap(config["begun"], BEGUN_BYTES)
+    os.close(config["begun"])
+    Worker(link, capture, config["node_id"], begun).main()
 
 
 def _die_with(parent: int) -> None:

@@ -18,6 +18,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger("easyremote")
 
+_BACKLOG = 1024
+"""Connections that wait to be accepted; one more comes over gRPC."""
+
 _HELLO_TIMEOUT_S = 5.0
 _MAX_TOKEN_BYTES = 4096
 """Longest first message: nobody is known yet who could send a longer one."""
@@ -41,7 +44,9 @@ class LocalListener:
             return
         try:
             path.unlink(missing_ok=True)
-            self._server = await asyncio.get_running_loop().create_unix_server(self._protocol, str(path))
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                self._protocol, str(path), backlog=_BACKLOG
+            )
             path.chmod(0o600)
             self._path, self._inode = path, path.stat().st_ino
         except OSError as error:

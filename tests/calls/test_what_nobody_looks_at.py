@@ -36,7 +36,11 @@ class Running:
         self.shown = Shown()
         self.taken: list[int] = []
         self.call: Call[Any] = Call(
-            b"i" * 16, "f", lambda *_: None, lambda _, attempt, seq, size, items: self.taken.append(seq), lambda: self.shown
+            b"i" * 16,
+            "f",
+            lambda *_: None,
+            lambda _, attempt, seq, size, items: self.taken.append(seq),
+            lambda: self.shown,
         )
         self._seq = 0
 

@@ -365,11 +365,6 @@ def test_what_is_printed_goes_to_the_call_that_printed_it(
     assert 8 in submitted
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a small item doesn't empty the pipes first (_Emitter._item in execution/worker.py), so what C code and child "
-    "processes print comes to a later call of the bundle, or to none",
-)
 def test_what_c_code_and_child_processes_print_goes_to_the_call_that_printed_it(
     node: ComputeNode, client: Client, submitted: list[int]
 ) -> None:
@@ -435,9 +430,6 @@ def test_one_that_blocks_in_the_middle_keeps_what_came_before_and_holds_up_nothi
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.xfail(
-    strict=True, reason="a bundled call learns of its node at its end only: Bundle._arrive, calls.Call._complete"
-)
 def test_a_bundled_call_that_runs_says_so_and_how_long_it_ran(
     node: ComputeNode, client: Client, submitted: list[int], tmp_path: Path
 ) -> None:
@@ -565,11 +557,6 @@ def test_a_worker_that_one_of_them_kills_takes_only_that_one_along(
     assert 6 in submitted
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="results that wait for the worker's sending thread die with it, so the first of them counts as the one that "
-    "crashed: Bundle._judged can't know which task ran",
-)
 def test_one_that_kills_the_worker_is_told_apart_from_those_that_ended_a_moment_before(
     node: ComputeNode, client: Client, submitted: list[int]
 ) -> None:

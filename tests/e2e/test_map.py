@@ -286,11 +286,6 @@ def test_a_lost_call_of_the_functions_own_is_an_error_like_others_and_runs_nothi
     assert begun(tmp_path).count(5) == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="results that wait for the worker's sending thread die with it, and what counts as the one that crashed is the first "
-    "without a result: it goes into a chunk again and gets an error that isn't its own",
-)
 @pytest.mark.usefixtures("patient")
 def test_one_that_kills_its_worker_is_an_error_in_its_place(
     node: ComputeNode, client: Client, submitted: list[int]

@@ -98,10 +98,6 @@ def test_items_of_every_size_prints_displays_and_progress_keep_their_order(
     assert log == expected
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a small item doesn't empty the pipes first (_Emitter._item in execution/worker.py), though Capture promises it",
-)
 def test_what_c_code_prints_keeps_its_place_among_the_items(node: ComputeNode, client: Client) -> None:
     def write() -> Any:
         import os
@@ -191,11 +187,6 @@ def test_a_reader_who_stops_reading_pauses_the_generator(
     assert made() == 50_000
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what a producer may be ahead is counted in items (Credits(ITEMS_AHEAD), 512), whatever their size: with a reader who "
-    "stops, 60 items of 1 MB are all made, where docs/bounds.md promises 4 MiB",
-)
 def test_large_items_are_made_only_a_few_ahead(node: ComputeNode, client: Client) -> None:
     made = []
 
@@ -240,7 +231,7 @@ def test_large_items_of_a_paused_generator_that_is_cancelled_are_removed(
         narrow.register(lambda x: x, name="echo")
         items = iter(client.stream("produce"))
         assert next(items)[:1] == b"\0"
-        wait_until(lambda: len((tmp_path / "made").read_text()) >= 11)
+        wait_until(lambda: len((tmp_path / "made").read_text()) >= 5)
         for i in range(50):  # then it waits at the next one
             client.call("echo", i)
         items.close()  # type: ignore[attr-defined]
@@ -363,11 +354,6 @@ def test_an_item_that_cannot_be_sent_ends_the_stream_where_it_would_come(
     assert came == list(range(50))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a pack that a suspended iterator has begun stays with it: its other items are missing from result(), and where the "
-    "window is closed with it, result() waits for ever (calls.Call.__iter__ and _values)",
-)
 def test_the_rest_of_a_stream_that_was_begun_by_hand_is_its_result(node: ComputeNode, client: Client) -> None:
     """Whoever took items with `next` gets those behind them, however they were packed."""
     begun, gate, made = threading.Event(), threading.Event(), threading.Event()

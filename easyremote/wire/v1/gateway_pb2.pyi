@@ -509,7 +509,7 @@ class Progress(_message.Message):
     def __init__(self, done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
-    __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "details")
+    __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "task", "details")
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -539,6 +539,7 @@ class ErrorInfo(_message.Message):
     MAY_HAVE_RUN_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
     code: str
     type: str
@@ -549,8 +550,9 @@ class ErrorInfo(_message.Message):
     may_have_run: bool
     retry_after_s: float
     frames: _containers.RepeatedCompositeFieldContainer[ErrorInfo.Frames]
+    task: int
     details: _containers.ScalarMap[str, str]
-    def __init__(self, code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., exception: _Optional[_Union[Payload, _Mapping]] = ..., node_id: _Optional[str] = ..., may_have_run: _Optional[bool] = ..., retry_after_s: _Optional[float] = ..., frames: _Optional[_Iterable[_Union[ErrorInfo.Frames, _Mapping]]] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., exception: _Optional[_Union[Payload, _Mapping]] = ..., node_id: _Optional[str] = ..., may_have_run: _Optional[bool] = ..., retry_after_s: _Optional[float] = ..., frames: _Optional[_Iterable[_Union[ErrorInfo.Frames, _Mapping]]] = ..., task: _Optional[int] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("call_id", "error")
