@@ -73,13 +73,13 @@ class Round:
         said = self.next(START_WITHIN_S)
         time.sleep(_REST_S)
         client = psutil.Process(self._process.pid)
-        rest = sum(_unique_bytes(process) for process in client.children(recursive=True))
+        rest = sum(_own_bytes(process) for process in client.children(recursive=True))
         assert self._process.stdin is not None
         self._process.stdin.write("go on\n")
         self._process.stdin.flush()
         return said["version"], {
             "first_result_s": said["first_result_s"],
-            "memory_mb": (rest + _unique_bytes(client)) / 1e6,
+            "memory_mb": (rest + _own_bytes(client)) / 1e6,
             "memory_without_client_mb": rest / 1e6,
         }
 
@@ -156,10 +156,10 @@ def _wait_until_gone(within_s: float) -> list[psutil.Process]:
     return psutil.wait_procs(psutil.Process().children(recursive=True), within_s)[1]
 
 
-def _unique_bytes(process: psutil.Process) -> int:
-    """Its memory that it shares with no other process (USS)."""
+def _own_bytes(process: psutil.Process) -> int:
+    """Its memory, what it shares with others counted in parts (PSS): the sum over processes is what they take together."""
     with contextlib.suppress(psutil.Error):
-        return process.memory_full_info().uss
+        return process.memory_full_info().pss
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from typing import Any
 
@@ -35,6 +37,10 @@ def _library() -> Any:
     with _lock:
         if _nvml is None:
             try:
+                if sys.platform == "linux":
+                    ctypes.CDLL(
+                        "libnvidia-ml.so.1"
+                    )  # first: pynvml takes 3 MB, which a machine without GPUs can do without
                 import pynvml
 
                 pynvml.nvmlInit()
