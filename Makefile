@@ -16,7 +16,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim bench bench-scale bench-micro bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim sim-strategies bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -61,6 +61,9 @@ protos: venv ## Generate easyremote/wire/v1 from protos/
 
 sim: venv ## Run the simulations alone
 	@"$(BIN)/pytest" tests/sim $(ARGS)
+
+sim-strategies: venv ## Judge the strategies in virtual time beside what nobody could do better
+	@"$(BIN)/python" -m benchmarks.strategies $(ARGS)
 
 bench: venv ## Measure EasyRemote beside the bare relays that limit it
 	@"$(BIN)/python" -m benchmarks.run $(ARGS)

@@ -554,10 +554,10 @@ class Broker:
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
-            is_its_own_end = not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
             if event.run_s > 0:
                 node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed)
-            node.ended(call, failed and is_its_own_end, self._now)
+            is_to_blame = failed and not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
+            node.ended(call, failed, is_to_blame, self._now)
             self._placing.changed(node)
         if call.is_abandoned:
             self._forget_at(node, call.call_id, call.attempt)
@@ -700,7 +700,7 @@ class Broker:
             if not heads:
                 return
             call = min(heads, key=lambda call: call.order)
-            if placing.waits(call, node, queues, self._now) or placing.refuses(call, node):
+            if placing.refuses(call, node, queues, self._now):
                 passed_over.add(call.key)
                 continue
             queues.remove(call)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
-from easyremote.core.records import FAILURE_HALVES_S, Call, Node, QueueKey, Queues
+from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey, Queues
 from easyremote.core.strategies import Ranked, Strategy, make_strategy
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -17,13 +17,16 @@ _NOBODY = (
 OUT_OF_SIGHT = 200
 """A node that had none of the last so many calls, times the number of nodes, may be tried again."""
 
+LAST_CHANCE_S = 1.0
+"""A call whose time to wait for a node is over so soon takes what there is. Longer than from tick to tick."""
+
 MAX_DECLINED = 16
 """Keys whose calls may wait by choice; those of further ones take what there is."""
 
 _SPARE = 16
 """Machines whose nodes are gone are forgotten when they are so many."""
 
-_MAX_FAILING = 1024
+_MAX_LOST = 1024
 """Nodes that are gone of which it is kept that they lost calls; further ones are forgotten."""
 
 _MAX_KEYS = 1024
@@ -42,7 +45,7 @@ class Placing:
         self._rankings_of: dict[Node, list[Ranking]] = {}
         self._last: tuple[Ranking, Node] | None = None  # the choice before, of calls that came together
         self._registrations = 0
-        self._failing: dict[str, float] = {}  # of nodes that are gone, as it is held against them
+        self._lost: dict[str, float] = {}  # as it is held against nodes that are gone
         self._pressures: dict[str, float] = {}  # by machine
         self.dispatches = 0
         self.declined: dict[QueueKey, None] = {}  # whose first call waits though a node has credit
@@ -51,7 +54,7 @@ class Placing:
 
     def add(self, node: Node) -> None:
         self.nodes[node.node_id] = node
-        node.failing = max(node.failing, self._failing.pop(node.node_id, 0.0))
+        node.lost = max(node.lost, self._lost.pop(node.node_id, 0.0))
         self._drop_pools()
 
     def remove(self, node: Node) -> None:
@@ -71,16 +74,16 @@ class Placing:
 
     def lost_calls(self, node: Node) -> None:
         """The node is gone, and calls with it."""
-        node.fails(True)
-        if node.node_id in self._failing or len(self._failing) < _MAX_FAILING:
-            self._failing[node.node_id] = node.failing
+        node.lost_calls()
+        if node.node_id in self._lost or len(self._lost) < _MAX_LOST:
+            self._lost[node.node_id] = node.lost
 
     def loaded(self, node: Node, load: pb.Load) -> None:
         """The node reports what its machine is doing. Strategies see it from the next tick on."""
         node.load = load
-        self._pressures[node.session.runtime.host] = _pressure(load)
+        self._pressures[node.host] = _pressure(load)
         if len(self._pressures) > len(self.nodes) + _SPARE:
-            hosts = {node.session.runtime.host for node in self.nodes.values()}
+            hosts = {node.host for node in self.nodes.values()}
             self._pressures = {host: pressure for host, pressure in self._pressures.items() if host in hosts}
 
     def time_passed(self, passed_s: float) -> None:
@@ -88,14 +91,13 @@ class Placing:
         unused_since = self.dispatches - OUT_OF_SIGHT * len(self.nodes)
         for node in self.nodes.values():
             is_out = 0 < node.last_used < unused_since and not node.running_count
-            pressure = self._pressures.get(node.session.runtime.host, 0.0)  # the same for all nodes of a machine
+            pressure = self._pressures.get(node.host, 0.0)  # the same for all nodes of a machine
             if node.fade(passed_s) or is_out != node.is_out_of_sight or pressure != node.pressure:
                 node.is_out_of_sight, node.pressure = is_out, pressure
                 self.changed(node)
-        for node_id in list(self._failing):
-            self._failing[node_id] *= 0.5 ** (passed_s / FAILURE_HALVES_S)
-            if self._failing[node_id] < 0.01:
-                del self._failing[node_id]
+        if self._lost:
+            kept = 0.5 ** (passed_s / FAILURE_HALVES_S)
+            self._lost = {name: lost * kept for name, lost in self._lost.items() if lost > NEGLIGIBLE}
 
     def changed(self, node: Node) -> None:
         """The node got a call or ended one, learned a duration, came or went."""
@@ -170,12 +172,27 @@ class Placing:
 
     def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
-        key = call.key
-        pool = self._pool(key)
+        pool = self._pool(call.key)
         if len(pool.nodes) == 1:
             return False
         strategy = self._strategy(call.submit.options.strategy)
-        if not isinstance(strategy, Ranked) or not strategy.may_wait(key.function, node):
+        return isinstance(strategy, Ranked) and self._waits(call, node, pool, strategy, queues, now)
+
+    def refuses(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
+        """The same where the strategy hasn't chosen this node, but the node has become free."""
+        pool = self._pool(call.key)
+        if len(pool.nodes) == 1:
+            return False
+        strategy = self._strategy(call.submit.options.strategy)
+        if isinstance(strategy, Ranked):
+            return self._waits(call, node, pool, strategy, queues, now)
+        return self._asked(call, strategy, [node]) is None
+
+    def _waits(self, call: Call, node: Node, pool: Pool, strategy: Ranked, queues: Queues, now: float) -> bool:
+        key = call.key
+        if not strategy.may_wait(key.function, node):
+            return False
+        if call.queue_deadline is not None and call.queue_deadline - now < LAST_CHANCE_S:
             return False
         others = [
             other
@@ -189,11 +206,6 @@ class Placing:
         if call.declined_at is None:
             call.declined_at = now
         return self._declined(key)
-
-    def refuses(self, call: Call, node: Node) -> bool:
-        """Whether a strategy of one's own lets the call rather wait than go to this node."""
-        strategy = self._strategy(call.submit.options.strategy)
-        return not isinstance(strategy, Ranked) and self._asked(call, strategy, [node]) is None
 
     def _asked(self, call: Call, strategy: Strategy, ready: list[Node]) -> Node | None:
         """Its choice. It may let the call wait only while a node is at work: else nothing might ever change."""

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
-
-SMOOTHING = 0.2
-"""Weight of the newest measurement in a smoothed duration."""
 
 PREFETCH_HIDES_S = 0.004
 """A node gets so many calls beyond its slots that it is busy for this long while the next ones travel."""
@@ -41,6 +39,9 @@ SHORTEST_S, LONGEST_S = 1e-6, 1e6
 
 FAILURE_WEIGHT = 0.25
 """Weight of the newest call in the part that failed: two failures in a row make 0.44."""
+
+NEGLIGIBLE = 0.01
+"""A part that failed and has faded so far is forgotten."""
 
 FAILURE_HALVES_S = 30.0
 LATENCY_HALVES_S = 10.0
@@ -91,27 +92,6 @@ class Session:
     held_acks: list[pb.Acknowledged] = field(default_factory=list)  # a node's: they go with the next frame
 
 
-class Duration:
-    """How long runs of one function take on one node."""
-
-    __slots__ = ("_count", "_log", "latency_s", "mean_s", "measured_at", "typical_s")
-
-    def __init__(self, run_s: float, has_failed: bool) -> None:
-        """What is known from a run that failed holds until one succeeds."""
-        self._count = 0 if has_failed else 1
-        self.mean_s = self.typical_s = run_s
-        self._log = math.log(run_s)
-        self.latency_s = 0.0  # as it was when the node had been idle for `measured_at` whole seconds
-        self.measured_at = 0
-
-    def learn(self, run_s: float) -> None:
-        """Take in a run that succeeded. The first few weigh alike in what is typical."""
-        self._count += 1
-        self.mean_s += (SMOOTHING if self._count > 1 else 1) * (run_s - self.mean_s)
-        self._log += max(SMOOTHING, 1 / self._count) * (math.log(run_s) - self._log)
-        self.typical_s = math.exp(self._log)
-
-
 @dataclass(slots=True, eq=False)
 class Node:
     """A session that offers functions. It satisfies `strategies.Offer`."""
@@ -121,6 +101,7 @@ class Node:
     slots: int
     price: float
     labels: dict[str, str]
+    host: str = field(init=False)
     offers: dict[str, pb.FunctionSpec] = field(default_factory=dict)
     offered_since: dict[str, int] = field(default_factory=dict)  # a counter that grows with each registration
     calls: dict[bytes, Call] = field(default_factory=dict)  # every call it holds, ended ones that wait for an ack too
@@ -134,10 +115,14 @@ class Node:
     trying: set[str] = field(default_factory=set)  # functions whose first call here is under way
     idle_s: float = 0.0  # in all, long pauses in part only
     pause_s: float = 0.0  # since its last call ended
-    failing: float = 0.0  # what `strategies.Offer` says, as all that follows
-    pressure: float = 0.0
+    failures: dict[str, float] = field(default_factory=dict)  # smoothed part of calls that failed, by function
+    lost: float = 0.0  # the same for calls that were lost with it, of any function
+    pressure: float = 0.0  # what `strategies.Offer` says, as what follows
     is_out_of_sight: bool = False
     load: pb.Load | None = None
+
+    def __post_init__(self) -> None:
+        self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
 
     @property
     def is_here(self) -> bool:
@@ -174,6 +159,14 @@ class Node:
         known = self.durations.get(function)
         return known.typical_s if known is not None else 0.0
 
+    def typical_range_s(self, function: str) -> tuple[float, float]:
+        known = self.durations.get(function)
+        return known.range_s if known is not None else (0.0, math.inf)
+
+    def failing(self, function: str) -> float:
+        failed = self.failures.get(function, 0.0)
+        return failed if failed > self.lost else self.lost
+
     def is_trying(self, function: str) -> bool:
         return function in self.trying
 
@@ -190,7 +183,7 @@ class Node:
         return more * self.service_s / self.slots if more > 0 else 0.0
 
     def could_end(self, function: str, within_s: float, now: float) -> int:
-        """One that takes longer than is typical is expected to take as much longer again as it already did."""
+        """Those that run may take long: the more durations differ, the more is what a run took so far a sign of what is left."""
         each_s = self.typical_s(function)
         if not each_s:
             return 0
@@ -198,35 +191,52 @@ class Node:
         for call in self.calls.values():
             if call.occupies_slot:
                 free -= 1
-                takes_s = self.typical_s(call.key.function) * (len(call.submit.tasks) or 1)
-                count += max(int((within_s - abs(takes_s - (now - call.sent_at))) / each_s), 0)
+                count += max(int((within_s - self._left_s(call, now)) / each_s), 0)
         return max(count + free * int(within_s / each_s), 0)
+
+    def _left_s(self, call: Call, now: float) -> float:
+        known = self.durations.get(call.key.function)
+        passed_s = now - call.sent_at
+        if known is None:
+            return passed_s
+        takes_s = known.typical_s * (len(call.submit.tasks) or 1)
+        return max(takes_s - passed_s, passed_s - takes_s, passed_s * min(known.spread, 1.0))
 
     # ---- what is learned -----------------------------------------------------------------------------------------
 
-    def ended(self, call: Call, failed: bool, now: float) -> None:
-        """A call that was sent there has ended."""
+    def ended(self, call: Call, failed: bool, is_to_blame: bool, now: float) -> None:
+        """A call that was sent there has ended. `is_to_blame`: it failed by itself."""
         self.trying.discard(call.key.function)
         self.finished += 1
         self.failed += failed
         self.pause_s = 0.0
-        self.fails(failed)
+        self._note_failure(call.key.function, is_to_blame)
         known = self.durations.get(call.key.function)
         if known is not None:
             took_s, before_s = now - call.sent_at, self.latency_s(call.key.function)
             known.latency_s = took_s if took_s > before_s else before_s + SMOOTHING * (took_s - before_s)
             known.measured_at = int(self.idle_s)
 
-    def fails(self, failed: bool) -> None:
-        """A call there did, or didn't."""
-        self.failing += FAILURE_WEIGHT * (failed - self.failing)
+    def _note_failure(self, function: str, failed: bool) -> None:
+        before = self.failures.get(function, 0.0)
+        if failed or before:
+            self.failures[function] = before + FAILURE_WEIGHT * (failed - before)
+        if not failed:
+            self.lost *= 1 - FAILURE_WEIGHT
+
+    def lost_calls(self) -> None:
+        """It is gone, and calls with it."""
+        self.lost += FAILURE_WEIGHT * (1 - self.lost)
 
     def fade(self, passed_s: float) -> bool:
         """Time passed. Tells whether what strategies see has changed."""
-        changes = self.failing > 0
+        if not (self.durations or self.failures or self.lost):
+            return False
+        changes = bool(self.failures) or self.lost > 0
         if changes:
-            self.failing *= 0.5 ** (passed_s / FAILURE_HALVES_S)
-            self.failing = self.failing if self.failing > 0.01 else 0.0
+            kept = 0.5 ** (passed_s / FAILURE_HALVES_S)
+            self.failures = {name: part * kept for name, part in self.failures.items() if part > NEGLIGIBLE}
+            self.lost = self.lost * kept if self.lost > NEGLIGIBLE else 0.0
         if self.durations and not self.running_count and self.pause_s < FORGIVEN_AFTER_S:
             before_s = int(self.idle_s)
             self.idle_s += passed_s

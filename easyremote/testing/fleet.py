@@ -185,8 +185,8 @@ class Fleet:
                 self._begin(index)
             elif body == "event" and action.conn == self._client:
                 self._ended(action.frame.event)
-            elif body == "verdict":  # lost too often: its user calls again
-                self._failed(action.frame.verdict.call_id, 0)
+            elif body == "verdict":  # no machine is there, or it was lost too often
+                self._failed(action.frame.verdict.call_id, 0, again_s=TICK_S)
 
     def _begin(self, index: int) -> None:
         node = self._nodes[index]
@@ -208,11 +208,11 @@ class Fleet:
         self._left -= 1
         self._plan(self.now, "acknowledge", event.call_id, event.attempt)
 
-    def _failed(self, call_id: bytes, attempt: int) -> None:
+    def _failed(self, call_id: bytes, attempt: int, again_s: float = 0.001) -> None:
         outcome = self._by_id[call_id]
         outcome.failures += 1
         self._plan(self.now, "acknowledge", call_id, attempt)
-        self._plan(self.now + 0.001, "submit", outcome)
+        self._plan(self.now + again_s, "submit", outcome)
 
     def _acknowledge(self, call_id: bytes, attempt: int) -> None:
         taken = pb.Acknowledged(call_id=call_id, attempt=attempt, seq=1, ended=True)

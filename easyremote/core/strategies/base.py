@@ -32,11 +32,6 @@ class Offer(Protocol):
         ...
 
     @property
-    def failing(self) -> float:
-        """Smoothed part of its calls that failed, 0 to 1; it halves every half a minute."""
-        ...
-
-    @property
     def pressure(self) -> float:
         """The larger part in use of its machine's processors and memory as reported last, in tenths: 0.0 to 1.0."""
         ...
@@ -59,11 +54,19 @@ class Offer(Protocol):
         """The same as a geometric mean, which a few very long runs hardly move: good for comparing nodes."""
         ...
 
+    def typical_range_s(self, function: str) -> tuple[float, float]:
+        """Where `typical_s` is likely to be, by what was measured so far and how much it varied."""
+        ...
+
     def latency_s(self, function: str) -> float:
         """Average of the time from sending such a call there to its end, in seconds; 0: none has ended yet.
 
         It follows a longer one at once and shorter ones slowly, and fades while the node is idle.
         """
+        ...
+
+    def failing(self, function: str) -> float:
+        """Smoothed part of such calls that failed there, or were lost with it, 0 to 1; it halves every half a minute."""
         ...
 
     def is_trying(self, function: str) -> bool:
