@@ -10,6 +10,8 @@ SMOOTHING = 0.2
 SLOW_SMOOTHING = 0.05
 """The same weight where nodes are compared: it takes longer to follow, and is less easily misled."""
 
+_SLOW_COUNT = 1 / SLOW_SMOOTHING
+
 UNSURE = 0.7
 """Logarithm of the factor by which one measured duration may be wrong, until there are more: 2."""
 
@@ -34,14 +36,14 @@ class Duration:
 
     def learn(self, run_s: float) -> None:
         """Take in a run that succeeded. The first few weigh alike."""
-        self._count += 1
-        self.mean_s += (SMOOTHING if self._count > 1 else 1) * (run_s - self.mean_s)
-        weight = max(1 / self._count, SLOW_SMOOTHING)
+        count = self._count = self._count + 1
+        self.mean_s += (SMOOTHING if count > 1 else 1) * (run_s - self.mean_s)
+        weight = 1 / count if count < _SLOW_COUNT else SLOW_SMOOTHING
         away = math.log(run_s) - self._log
-        self._log += weight * away
-        if self._count > 1:
+        log = self._log = self._log + weight * away
+        if count > 1:
             self._variance += weight * ((1 - weight) * away * away - self._variance)
-        self.typical_s = math.exp(self._log)
+        self.typical_s = math.exp(log)
 
     @property
     def spread(self) -> float:

@@ -199,9 +199,11 @@ class Placing:
             for other in pool.fastest(key.function)
             if other is not node and other.running_count and other.is_here and _is_affordable(other, key)
         ]
+        if not others:
+            return False
         waiting = len(queues) + (call.call_id not in queues.by_key.get(key, ()))
         waited_s = now - call.declined_at if call.declined_at is not None else 0.0
-        if not others or not strategy.waits(key.function, node, others, waiting, waited_s, now):
+        if not strategy.waits(key.function, node, others, waiting, waited_s, now):
             return False
         if call.declined_at is None:
             call.declined_at = now

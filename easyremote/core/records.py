@@ -164,8 +164,9 @@ class Node:
         return known.range_s if known is not None else (0.0, math.inf)
 
     def failing(self, function: str) -> float:
-        failed = self.failures.get(function, 0.0)
-        return failed if failed > self.lost else self.lost
+        if not self.failures:
+            return self.lost
+        return max(self.failures.get(function, 0.0), self.lost)
 
     def is_trying(self, function: str) -> bool:
         return function in self.trying
@@ -206,16 +207,21 @@ class Node:
 
     def ended(self, call: Call, failed: bool, is_to_blame: bool, now: float) -> None:
         """A call that was sent there has ended. `is_to_blame`: it failed by itself."""
-        self.trying.discard(call.key.function)
+        function = call.key.function
+        if self.trying:
+            self.trying.discard(function)
         self.finished += 1
         self.failed += failed
         self.pause_s = 0.0
-        self._note_failure(call.key.function, is_to_blame)
-        known = self.durations.get(call.key.function)
+        if is_to_blame or self.failures or self.lost:
+            self._note_failure(function, is_to_blame)
+        known = self.durations.get(function)
         if known is not None:
-            took_s, before_s = now - call.sent_at, self.latency_s(call.key.function)
+            took_s, idle_s, before_s = now - call.sent_at, int(self.idle_s), known.latency_s
+            if idle_s != known.measured_at:
+                before_s = self.latency_s(function)
+                known.measured_at = idle_s
             known.latency_s = took_s if took_s > before_s else before_s + SMOOTHING * (took_s - before_s)
-            known.measured_at = int(self.idle_s)
 
     def _note_failure(self, function: str, failed: bool) -> None:
         before = self.failures.get(function, 0.0)
