@@ -59,6 +59,7 @@ GOALS = (
         at_most=1.3,
         over_tcp=True,
     ),
+    Goal("(a) the same on one host", "latency_p50_ms", _ANY_GRPC_RELAY, at_most=1.3),
     Goal("(a) p50 ≥ 10 × quicker than Dask", "latency_p50_ms", ("dask",), at_least=10),
     Goal("(a) p50 ≥ 2 × quicker than a Ray task", "latency_p50_ms", ("ray-task",), at_least=2),
     Goal("(a) p50 below nats's: times quicker", "latency_p50_ms", ("nats",), at_least=1),

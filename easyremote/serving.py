@@ -68,6 +68,7 @@ class _Run:
         self.task: asyncio.Task[None] | None = None
         self.emitter: ThreadEmitter | None = None
         self.worker: WorkerProcess | None = None
+        self.busy_s = 0.0  # how long the function ran, as its worker measured it
         self.gave_back = False  # the tasks of a bundle that hadn't begun
         self.owed = 0  # credits held back while the window is closed
 
@@ -487,7 +488,7 @@ class Engine:
             worker.interrupt()
         try:
             await asyncio.shield(ended)
-            self._pool.learn(code.digest, monotonic() - began)
+            self._pool.learn(code.digest, attempt_run.busy_s or monotonic() - began)
         finally:
             attempt_run.worker = None
             if not ended.done():
@@ -525,6 +526,7 @@ class Engine:
             event.error.CopyFrom(self._stop_error(attempt_run))
         self._emit(attempt_run, event, size)
         if body in ("result", "error"):
+            attempt_run.busy_s = event.busy_s
             if not ended.done():
                 ended.set_result(None)
             return

@@ -26,7 +26,7 @@ class Capture:
         self._fds: tuple[int, ...] = (stdout_fd, stderr_fd)
         self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in self._fds]
         self._lock = threading.RLock()
-        self.buffer: OutputBuffer | None = None  # of the running call
+        self.buffer = None
         for fd in self._fds:
             os.set_blocking(fd, False)
         self._poller = select.poll()
@@ -38,6 +38,16 @@ class Capture:
     def has_waiting(self) -> bool:
         """Whether something lies in the pipes. For the main thread."""
         return bool(self._poller.poll(0))
+
+    @property
+    def buffer(self) -> OutputBuffer | None:
+        """Of the running call."""
+        return self._buffer
+
+    @buffer.setter
+    def buffer(self, buffer: OutputBuffer | None) -> None:
+        self._buffer = buffer
+        self.is_used = False  # until something comes through the pipes
 
     def leave(self) -> None:
         """In a process that was forked from the worker: the pipes are its parent's to read, and the lock may be held by a thread
@@ -70,6 +80,7 @@ class Capture:
                         break
                     if not data:
                         break
+                    self.is_used = True
                     if self.buffer is not None:
                         self.buffer.write(index == 1, self._decoders[index].decode(data))
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any
 
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
@@ -35,12 +36,18 @@ INTERRUPT_EVERY_S = 0.2
 IDLE_AFTER_S = 60.0
 """An idle worker beyond the first ends after this."""
 
-SHORT_S = 0.01
+SHORT_S = 0.03
 PATIENCE_S = 0.05
-"""A call of a function that runs for less than `SHORT_S` waits for a busy worker for so long, before another one is started."""
+"""A call of a function that runs for less than `SHORT_S` waits for a busy worker while one is given back so often."""
 
-FIRST_PATIENCE_S = 0.02
+FIRST_PATIENCE_S = 0.1
 """The same where it isn't known how long the function runs."""
+
+STARTS_WITHIN_S = 5.0
+"""A worker that has said nothing for so long isn't counted on any more."""
+
+ANOTHER_AFTER_S = 0.25
+"""Where calls have waited without a pause for so long, another worker is started for them."""
 
 _FUNCTIONS_KNOWN = 1000
 
@@ -65,7 +72,8 @@ class WorkerProcess:
     """One process. `on_event(event)` gets what it reports, `on_death(error)` its end."""
 
     def __init__(self, node_id: str) -> None:
-        self.idle_since = time.monotonic()
+        self.idle_since = self._started_at = time.monotonic()
+        self._is_ready = False
         self.loaded: set[str] = set()  # digests of functions that it holds
         self.on_event: Callable[[pb.Event], None] | None = None
         self.on_death: Callable[[WorkerDied], None] | None = None
@@ -125,6 +133,10 @@ class WorkerProcess:
         ours.setblocking(False)
         self._link = ours
         self._pipes = (out_read, err_read)
+
+    @property
+    def is_starting(self) -> bool:
+        return not self._is_ready and monotonic() - self._started_at < STARTS_WITHIN_S
 
     def send(self, frame: pb.Frame) -> None:
         self._pending += pack_frame(frame)
@@ -218,7 +230,10 @@ class WorkerProcess:
             self.is_dead = True
             self._reaper = self._loop.create_task(self._reap())
             return
+        self._is_ready = True
         for frame in self._unpacker.feed(data):
+            if not frame.HasField("event"):
+                continue  # it has started
             if frame.event.HasField("output"):
                 self._recent = (self._recent + frame.event.output.text)[-_LAST_OUTPUT_BYTES:]
             if self.on_event is not None:
@@ -271,6 +286,9 @@ class WorkerPool:
         self._sessions: dict[str, WorkerProcess] = {}
         self._mean_s: OrderedDict[str, float] = OrderedDict()  # how long calls of a function run, by its digest
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
+        self._waited_since = 0.0  # since when somebody has waited at each moment
+        self._freed_at = 0.0
+        self._loop = asyncio.get_running_loop()
 
     def prepare(self) -> None:
         """Have one worker warm, so that the first call needn't wait for an interpreter to start."""
@@ -280,8 +298,8 @@ class WorkerPool:
     async def take(self, digest: str) -> WorkerProcess:
         """A worker for one call: one that holds the function already, else any idle one, else a new one.
 
-        Unless the function is known to be long, a busy worker is waited for a moment: to start a process takes as much as
-        thousands of short calls.
+        Unless the function is known to be long, a busy worker is waited for while some are given back again and again: to start a
+        process takes as much as thousands of short calls. Where calls have waited without a pause for a while, one is started.
         """
         worker = self._idle_one(digest)
         if worker is not None:
@@ -290,18 +308,32 @@ class WorkerPool:
         if (mean_s or 0.0) >= SHORT_S or len(self._all) == len(self._sessions):
             return self._new()
         patience_s = FIRST_PATIENCE_S if mean_s is None else PATIENCE_S
-        freed: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
+        freed: asyncio.Future[WorkerProcess] = self._loop.create_future()
+        if not self._waiting:
+            self._waited_since = monotonic()
         self._waiting.append(freed)
         try:
-            return await asyncio.wait_for(asyncio.shield(freed), patience_s)
-        except TimeoutError:
-            return freed.result() if freed.done() else self._new()
+            while not (await asyncio.wait((freed,), timeout=patience_s))[0]:
+                if self._needs_another(patience_s):
+                    self._waited_since = monotonic()
+                    return self._new()
+            return freed.result()
         except BaseException:
             if freed.done():
                 self.give_back(freed.result())
             raise
         finally:
             freed.cancel()
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(freed)
+
+    def _needs_another(self, patience_s: float) -> bool:
+        """Whether whoever has waited so long would wait in vain, or too long."""
+        self._forget_dead()
+        now = monotonic()
+        if any(worker.is_starting for worker in self._all):
+            return False
+        return now - self._waited_since >= ANOTHER_AFTER_S or now - self._freed_at >= patience_s
 
     def _idle_one(self, digest: str) -> WorkerProcess | None:
         self._forget_dead()
@@ -334,6 +366,7 @@ class WorkerPool:
         worker.settled()
         if worker in self._sessions.values() or worker.is_dead:
             return
+        self._freed_at = monotonic()
         while self._waiting:
             freed = self._waiting.popleft()
             if not freed.done():

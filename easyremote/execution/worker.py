@@ -41,6 +41,8 @@ ITEMS_AHEAD = 512
 
 _LOADED_FUNCTIONS = 32
 
+_LOOKS = 64
+
 _BUSY_S = 0.001
 """An item that comes so soon after another one leaves with those that follow, from a thread; any other leaves at once."""
 
@@ -70,6 +72,7 @@ class Worker:
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._read, name="easyremote-link", daemon=True).start()
         threading.Thread(target=self._send_packed, name="easyremote-items", daemon=True).start()
+        self.send(pb.Frame(heartbeat=pb.Heartbeat()))  # ready
         while True:
             emitter = self.submissions.get()
             with contextlib.suppress(KeyboardInterrupt):  # came a moment after the call it was meant for
@@ -184,6 +187,7 @@ class _Emitter:
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
         self.tasks = Tasks(submit.tasks, submit.skipped_tasks, worker.begun) if submit.tasks else None
+        self._looked = 0
         self.has_ended = False
         self.was_interrupted = False
         self.began = 0.0
@@ -229,7 +233,7 @@ class _Emitter:
             finally:
                 self._worker.let_interrupts()
             return
-        if not self.buffer.is_empty or self._worker.capture.has_waiting:
+        if not self.buffer.is_empty or self._is_printed_past_python():
             self._worker.capture.flush()
         with self._items_lock:
             self._items.append(data)
@@ -238,6 +242,16 @@ class _Emitter:
             self.flush_items()
         elif is_first:
             self._worker.packed.put(self)
+
+    def _is_printed_past_python(self) -> bool:
+        """Whether C code or a child process has printed something that belongs before this item.
+
+        To look costs as much as a small item, and lets other threads in between. So a call that hasn't done it before its first
+        items is trusted, until the thread that empties the pipes finds that it has.
+        """
+        self._looked += 1
+        capture = self._worker.capture
+        return (capture.is_used or self._looked <= _LOOKS) and capture.has_waiting
 
     def flush_items(self) -> None:
         """Send the items that wait. Safe from any thread."""
