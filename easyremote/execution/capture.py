@@ -36,8 +36,9 @@ class Capture:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether something lies in the pipes. For the main thread."""
-        return bool(self._poller.poll(0))
+        """Whether something lies in the pipes. For the main thread. What the other thread is taking out is in the buffer then."""
+        with self._lock:
+            return bool(self._poller.poll(0))
 
     @property
     def buffer(self) -> OutputBuffer | None:

@@ -233,7 +233,7 @@ class _Emitter:
             finally:
                 self._worker.let_interrupts()
             return
-        if not self.buffer.is_empty or self._is_printed_past_python():
+        if self._is_printed_past_python() or not self.buffer.is_empty:
             self._worker.capture.flush()
         with self._items_lock:
             self._items.append(data)

@@ -10,9 +10,11 @@ import io
 import json
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import CodeType
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -116,11 +118,24 @@ def encode(value: Any, name: str = "value") -> Encoded:
     buffers: list[pickle.PickleBuffer] = []
     try:
         with io.BytesIO() as stream:
-            cloudpickle.Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+            _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
             data = stream.getvalue()
         return Encoded(PICKLE, [data, *(_raw(buffer) for buffer in buffers)])
     except Exception as error:
         raise _unpicklable(value, name, error) from error
+
+
+_reducers: Any = cloudpickle.Pickler.dispatch_table
+
+
+def _code_with_its_file(code: CodeType) -> Any:
+    """Pickle code with the name of its file or cell, which tracebacks show lines by; cloudpickle 3.1.3 and newer leave it out."""
+    make, args = _reducers[CodeType](code)
+    return make, tuple(code.co_filename if isinstance(arg, str) and arg == "<dynamic-code>" else arg for arg in args)
+
+
+class _Pickler(cloudpickle.Pickler):
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code_with_its_file}, _reducers)
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:

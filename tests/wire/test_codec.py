@@ -374,3 +374,9 @@ def test_damaged_json_is_refused(data: bytes) -> None:
 def test_an_unknown_content_type_is_refused_by_name() -> None:
     with pytest.raises(PayloadError, match=r"application/x-arrow.*newer version"):
         codec.decode(Encoded("application/x-arrow", [b""]))
+
+
+def test_code_keeps_the_name_of_its_file() -> None:
+    """Regression: cloudpickle 3.1.3 puts another name there, and tracebacks of shipped functions lost their lines."""
+    there = codec.decode(codec.encode(lambda x: [x for _ in range(3)]))
+    assert there.__code__.co_filename == __file__
