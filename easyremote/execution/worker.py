@@ -194,6 +194,7 @@ class _Emitter:
         self._worker = worker
         self._items: list[bytes] = []
         self._items_lock = threading.RLock()
+        self._tasks_lock = threading.Lock()
         self._items_sent_at = 0.0
         self._accept = submit.options.accept
         self._wants_output = submit.options.output
@@ -271,10 +272,11 @@ class _Emitter:
         runs = bool(cancel.tasks) and self.tasks.skip(cancel.tasks)
         if cancel.tasks and not runs:
             return
-        first = self.tasks.give_back()
-        if first is not None or runs:
-            returned = pb.Returned(first=self.tasks.count if first is None else first, stop=runs)
-            self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, returned=returned)))
+        with self._tasks_lock:  # the end, which the main thread sends, comes after this
+            first = self.tasks.give_back()
+            if first is not None or runs:
+                returned = pb.Returned(first=self.tasks.count if first is None else first, stop=runs)
+                self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, returned=returned)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self.began
@@ -295,6 +297,8 @@ class _Emitter:
     def _end(self, event: pb.Event) -> None:
         if not self.has_ended:
             self.has_ended = True  # from here on an interrupt is ignored
+            with self._tasks_lock:
+                pass  # what goes back is on its way
             self._send(event)
 
     def _send(self, event: pb.Event) -> None:
