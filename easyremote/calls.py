@@ -414,7 +414,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                     self._bound(body, arrived)
             if self._tasks:
                 event.seq = (
-                    0  # it counts as taken: its map bounds what may wait here, and unread it would hold its node's slot
+                    0  # it counts as taken: unread it would hold its node's slot, and its map bounds what may wait here
                 )
         if body == "returned" and self._on_returned is not None:
             self._on_returned(event.returned.first)

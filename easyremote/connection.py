@@ -6,7 +6,6 @@ import asyncio
 import functools
 import itertools
 import logging
-import secrets
 import threading
 import weakref
 from collections import deque
@@ -64,7 +63,7 @@ class Connection:
         self._give_up_after_s = GIVE_UP_AFTER_S
         self._close_lock = threading.Lock()
         self.is_closed = False
-        self._core = core.ClientSession(secrets.token_bytes(16), this_runtime())
+        self._core = core.ClientSession(random_id(), this_runtime())
         shared_loop.hold()
         try:
             shared_loop.run(self._open())

@@ -46,20 +46,25 @@ def ordered(
     target = target_for(first)
     waiting = itertools.chain((first,), arguments)
     open_parts: deque[_Part] = deque()
+    open_calls = 0
+
+    def first_values() -> Iterator[Any]:
+        nonlocal open_calls
+        yield from open_parts[0].values()
+        open_calls -= open_parts.popleft().size
+
     try:
         for part in _parts(connection, target, new_call, waiting, open_parts):
             open_parts.append(part)
+            open_calls += part.size
             window = max(MAP_WINDOW, _CHUNKS * target.time.room)
-            if sum(part.size for part in open_parts) >= window:
-                while sum(part.size for part in open_parts) > window // 2:
-                    yield from open_parts[0].values()
-                    open_parts.popleft()
+            if open_calls >= window:
+                while open_calls > window // 2:
+                    yield from first_values()
             while open_parts and open_parts[0].call.done():
-                yield from open_parts[0].values()
-                open_parts.popleft()
+                yield from first_values()
         while open_parts:
-            yield from open_parts[0].values()
-            open_parts.popleft()
+            yield from first_values()
     finally:
         for part in open_parts:
             part.cancel()

@@ -27,7 +27,7 @@ from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, des
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
-from easyremote.runtime import python_minor, this_runtime
+from easyremote.runtime import python_minor, random_id, this_runtime
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -85,7 +85,7 @@ class Engine:
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
         self._loop = asyncio.get_running_loop()
-        self._core = core.NodeSession(_random_id(), this_runtime(), state, WindowSettings())
+        self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._shared = SharedFiles()
         self._endpoint = endpoint
         self._runs: dict[tuple[bytes, int], _Run] = {}
@@ -627,9 +627,3 @@ class Engine:
 def _title(attempt_run: _Run) -> str:
     submit = attempt_run.attempt.submit
     return submit.options.label or submit.function or submit.code.spec.name
-
-
-def _random_id() -> bytes:
-    import secrets
-
-    return secrets.token_bytes(16)

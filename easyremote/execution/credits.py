@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from easyremote.execution.context import CallInterrupted
+from easyremote.wire.codec import Encoded
 
 CREDIT_BYTES = 8 * 1024
 """One more credit is due for each so many bytes of an item."""
@@ -16,6 +17,11 @@ CREDIT_BYTES = 8 * 1024
 def cost_of(size: int) -> int:
     """Credits for an item of `size` bytes."""
     return 1 + size // CREDIT_BYTES
+
+
+def cost_of_item(item: bytes | Encoded) -> int:
+    """The same for an item as `codec.encode_item` gives it."""
+    return cost_of(len(item) if isinstance(item, bytes) else item.size)
 
 
 class Credits:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from easyremote.execution.credits import Credits, cost_of
+from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.packing import Packer
@@ -78,25 +78,23 @@ class ThreadEmitter:
         self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
 
     def item(self, value: Any) -> None:
-        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        encoded = codec.encode_as(value, self._accept) if data is None else None
+        item = codec.encode_item(value, self._accept)
         if not self._buffer.is_empty:
             self._buffer.flush()
-        self.credits.take(1 if encoded is None else cost_of(encoded.size))
-        if data is not None:
-            self._pack(data)
-        elif encoded is not None:  # written only now: nobody would remove the file of an item that is never sent
-            self._post_event(pb.Event(), "item", self._detached(encoded))
+        self.credits.take(cost_of_item(item))
+        self._item(item)
 
     async def item_async(self, value: Any) -> None:
-        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        encoded = codec.encode_as(value, self._accept) if data is None else None
+        item = codec.encode_item(value, self._accept)
         self._buffer.flush()
-        await self.credits.take_async(1 if encoded is None else cost_of(encoded.size))
-        if data is not None:
-            self._pack(data)
-        elif encoded is not None:
-            self._post_event(pb.Event(), "item", self._detached(encoded))
+        await self.credits.take_async(cost_of_item(item))
+        self._item(item)
+
+    def _item(self, item: bytes | codec.Encoded) -> None:
+        if isinstance(item, bytes):
+            self._pack(item)
+        else:  # written only now: nobody would remove the file of an item that is never sent
+            self._post_event(pb.Event(), "item", self._detached(item))
 
     def failure(self, error: BaseException) -> None:
         self._post(pb.Event(failure=describe(error, self.node_id)))

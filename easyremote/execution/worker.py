@@ -24,7 +24,7 @@ from typing import Any
 
 from easyremote.execution import rich_display
 from easyremote.execution.capture import Capture, Stream
-from easyremote.execution.credits import Credits, cost_of
+from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
@@ -213,18 +213,14 @@ class _Emitter:
         self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=wire_text(text, MAX_PROGRESS_TEXT))))
 
     def item(self, value: Any) -> None:
-        encoded = self._encoded(value)  # first: one that can't be sent costs no credit
-        self.credits.take(1 if isinstance(encoded, bytes) else cost_of(encoded.size))
-        self._item(encoded)
+        item = codec.encode_item(value, self._accept)  # first: one that can't be sent costs no credit
+        self.credits.take(cost_of_item(item))
+        self._item(item)
 
     async def item_async(self, value: Any) -> None:
-        encoded = self._encoded(value)
-        await self.credits.take_async(1 if isinstance(encoded, bytes) else cost_of(encoded.size))
-        self._item(encoded)
-
-    def _encoded(self, value: Any) -> bytes | codec.Encoded:
-        data = codec.pickled_small(value) if self._accept == codec.PICKLE else None
-        return data if data is not None else codec.encode_as(value, self._accept)
+        item = codec.encode_item(value, self._accept)
+        await self.credits.take_async(cost_of_item(item))
+        self._item(item)
 
     def _item(self, data: bytes | codec.Encoded) -> None:
         if isinstance(data, codec.Encoded):

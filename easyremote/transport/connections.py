@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from easyremote.wire.v1 import gateway_pb2 as pb
 
+HELLO_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 
 MAX_FRAMES_WAITING = 50_000

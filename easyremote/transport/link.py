@@ -139,9 +139,8 @@ class Link:
         watch = self._loop.create_task(self._watch())
         try:
             if not await self._talk_locally():
-                from easyremote.transport.grpc_stream import (
-                    GrpcStream,
-                )  # where it isn't needed it costs time and memory
+                # Loaded here, since it takes time and memory that a session on one host can do without.
+                from easyremote.transport.grpc_stream import GrpcStream
 
                 await self._talk(GrpcStream(self.endpoint, self))
         except EasyRemoteError as error:

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, Close, Send, SendChunk
 from easyremote.errors import PortInUse
-from easyremote.transport.connections import Connection
+from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
@@ -25,7 +25,6 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
-_HELLO_TIMEOUT_S = 5.0
 
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
@@ -136,7 +135,7 @@ class Listener:
 
     async def _session(self, _: Any, context: Any) -> None:
         try:
-            first = await asyncio.wait_for(context.read(), _HELLO_TIMEOUT_S)
+            first = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
         if first is END_OF_STREAM or not first.frames or first.frames[0].WhichOneof("body") != "hello":

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from easyremote import discovery
-from easyremote.transport.connections import Connection
+from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Host
 from easyremote.transport.local_stream import BatchProtocol
 from easyremote.transport.streams import MAX_MESSAGE_BYTES, take_batch
@@ -21,7 +21,6 @@ _log = logging.getLogger("easyremote")
 _BACKLOG = 1024
 """Connections that wait to be accepted; one more comes over gRPC."""
 
-_HELLO_TIMEOUT_S = 5.0
 _MAX_TOKEN_BYTES = 4096
 """Longest first message: nobody is known yet who could send a longer one."""
 
@@ -82,7 +81,7 @@ class _Peer:
         self._is_known = False
         self._conn: int | None = None
         self._connection = Connection(self._wake, self.protocol.cut)
-        self._timer = loop.call_later(_HELLO_TIMEOUT_S, self.protocol.cut)
+        self._timer = loop.call_later(HELLO_TIMEOUT_S, self.protocol.cut)
         peers.add(self)
 
     def turn_away(self) -> None:

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from easyremote.transport.connections import CLOSE_TIMEOUT_S
 from easyremote.transport.streams import MAX_MESSAGE_BYTES, WELCOME_TIMEOUT_S, Talker, serialize_batch
 from easyremote.wire.framing import Unpacker, pack
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger("easyremote")
-
-CLOSE_TIMEOUT_S = 1.0
 
 
 class BatchProtocol(asyncio.Protocol):

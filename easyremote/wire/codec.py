@@ -49,7 +49,7 @@ class Encoded:
 
     def __post_init__(self) -> None:
         if self.size < 0:
-            object.__setattr__(self, "size", sum(memoryview(part).nbytes for part in self.parts))
+            object.__setattr__(self, "size", sum(self.part_bytes))
 
     @property
     def is_large(self) -> bool:
@@ -161,6 +161,12 @@ def encode_as(value: Any, accept: str) -> Encoded:
         return Encoded(JSON, [json.dumps(value, default=_json_default).encode()])
     except (TypeError, ValueError) as error:
         raise PayloadError(f"the result, a {type(value).__qualname__}, can't be written as JSON: {error}") from error
+
+
+def encode_item(value: Any, accept: str) -> bytes | Encoded:
+    """The same, but a small pickle as its bytes alone: it may leave together with others."""
+    small = pickled_small(value) if accept == PICKLE else None
+    return small if small is not None else encode_as(value, accept)
 
 
 def decode(encoded: Encoded) -> Any:

@@ -13,11 +13,14 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from easyremote.wire.codec import Part
 from easyremote.wire.yielding import YieldingThread
+
+T = TypeVar("T")
 
 SHARED_MEMORY_VARIABLE = "EASYREMOTE_SHARED_MEMORY"
 """Set to 0: large payloads go through the gateway between processes of one host as well, as between machines."""
@@ -42,13 +45,17 @@ class SharedFiles:
 
     def create(self, size: int) -> tuple[str, mmap.mmap]:
         """A new file of `size` bytes, mapped for writing. Raises OSError where there isn't room."""
-        name = _new_name()
+        return self._where_there_is_room(lambda path: self._create_in(path, size))
+
+    def _where_there_is_room(self, make: Callable[[Path], T]) -> tuple[str, T]:
+        """What `make` made at a new path in the first folder that had room, and its name."""
+        name = f"{os.getpid()}-{secrets.token_hex(16)}"
         for folder in self.folders[:-1]:
             try:
-                return name, self._create_in(folder / name, size)
+                return name, make(folder / name)
             except OSError:
                 continue  # it is full; the next one may not be
-        return name, self._create_in(self.folders[-1] / name, size)
+        return name, make(self.folders[-1] / name)
 
     def _create_in(self, path: Path, size: int) -> mmap.mmap:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -69,15 +76,7 @@ class SharedFiles:
         return YieldingThread(lambda: self._write(views), self.remove).run()
 
     def _write(self, views: Sequence[memoryview]) -> str:
-        name = _new_name()
-        for folder in self.folders[:-1]:
-            try:
-                self._write_to(folder / name, views)
-                return name
-            except OSError:
-                continue  # it is full; the next one may not be
-        self._write_to(self.folders[-1] / name, views)
-        return name
+        return self._where_there_is_room(lambda path: self._write_to(path, views))[0]
 
     def _write_to(self, path: Path, views: Sequence[memoryview]) -> None:
         """With plain writes: pages that are mapped to be written are zeroed first, which takes as long again."""
@@ -131,10 +130,6 @@ class SharedFiles:
             if (folder / name).exists():
                 return folder / name
         raise FileNotFoundError(f"there is no shared file '{name}'")
-
-
-def _new_name() -> str:
-    return f"{os.getpid()}-{secrets.token_hex(16)}"
 
 
 def _check_room(descriptor: int, size: int) -> None:

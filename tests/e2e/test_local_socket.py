@@ -271,7 +271,7 @@ def test_strangers_leave_nothing_behind(server: Server, client: Client) -> None:
 def test_who_says_no_hello_is_closed_after_a_while(
     server: Server, client: Client, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("easyremote.transport.local_listener._HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("easyremote.transport.local_listener.HELLO_TIMEOUT_S", 0.05)
     token = pack(server.token.encode())
     first = {"nothing": b"", "half a token": token[:9], "a token": token}.get(
         said, token + pack(serialize_batch([hello()]))[:9]
@@ -285,7 +285,7 @@ def test_who_says_no_hello_is_closed_after_a_while(
 def test_a_stranger_who_says_nothing_does_not_keep_the_gateway_from_stopping(
     monkeypatch: pytest.MonkeyPatch, runtime_folder: Path
 ) -> None:
-    monkeypatch.setattr("easyremote.transport.local_listener._HELLO_TIMEOUT_S", 1e6)
+    monkeypatch.setattr("easyremote.transport.local_listener.HELLO_TIMEOUT_S", 1e6)
     server = Server(port=0).start_background()
     with stranger(server) as silent, stranger(server, pack(server.token.encode())) as half_known:
         wait_until(lambda: local_peers(server) == 2)
