@@ -49,6 +49,10 @@ STARTS_WITHIN_S = 5.0
 ANOTHER_AFTER_S = 0.25
 """Where calls have waited without a pause for so long, another worker is started for them."""
 
+WATCH_EVERY_S = 0.25
+"""A worker's death shows at its link at once, but not always: what it forked may hold the link, and libuv stops to watch a socket
+whose other end closed with bytes unread."""
+
 _FUNCTIONS_KNOWN = 1000
 
 _SECRETS = ("EASYREMOTE_TOKEN", "EASYREMOTE_ADDRESS")
@@ -81,7 +85,7 @@ class WorkerProcess:
         self._pending = bytearray()
         self._loop = asyncio.get_running_loop()
         self._unpacker = FrameUnpacker()
-        self._is_reading = False
+        self._is_reading = self._is_writing = False
         self._reaper: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
         self._start(node_id)
@@ -202,34 +206,68 @@ class WorkerProcess:
 
     async def close(self) -> None:
         self.kill()
-        await self._gone.wait()
+        while not self._gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), WATCH_EVERY_S)
+            self.check()
+
+    def check(self) -> None:
+        """See whether it has died unnoticed."""
+        if not self.is_dead and self.process.poll() is not None:
+            self._lost()
 
     def _write_some(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._pending and not self.is_dead:
                 sent = self._link.send(self._pending)
                 del self._pending[:sent]
         except BlockingIOError:
-            loop.add_writer(self._link, self._write_some)
+            if not self._is_writing:
+                self._is_writing = True
+                self._loop.add_writer(self._link, self._write_some)
             return
         except OSError:
-            pass  # it died; the reader notices
-        with contextlib.suppress(OSError, ValueError):
-            loop.remove_writer(self._link)
+            # Its end of the link is closed. Who sends isn't to be told in the midst of it.
+            self._loop.call_soon(self._lost)
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._link)
 
     def _read(self) -> None:
+        """Take what came. A worker that was killed has sent until then, so all of it counts."""
         try:
             data = self._link.recv(256 * 1024)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data:
-            self.pause()
-            self.is_dead = True
-            self._reaper = self._loop.create_task(self._reap())
-            return
+        if data:
+            self._take(data)
+        else:
+            self._ended()
+
+    def _lost(self) -> None:
+        """It has died, or its link is closed, whatever the reader knows of it."""
+        while not self.is_dead:
+            try:
+                data = self._link.recv(256 * 1024)
+            except OSError:
+                data = b""
+            if data:
+                self._take(data)
+            else:
+                self._ended()
+
+    def _ended(self) -> None:
+        self.pause()
+        self._stop_writing()
+        self.is_dead = True
+        self._reaper = self._loop.create_task(self._reap())
+
+    def _take(self, data: bytes) -> None:
         self._is_ready = True
         for frame in self._unpacker.feed(data):
             if not frame.HasField("event"):
@@ -241,24 +279,23 @@ class WorkerProcess:
 
     async def _reap(self) -> None:
         """The link is closed: the process has died, or is about to."""
-        self._stop_interrupting()
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError, ValueError):
-            loop.remove_writer(self._link)
-        self._link.close()
-        for _ in range(200):
-            if self.process.poll() is not None:
-                break
-            await asyncio.sleep(0.01)
-        self.kill()  # what it started may live on
-        exit_code = self.process.poll()
-        if exit_code is None:
-            exit_code = await asyncio.to_thread(self.process.wait)
-        last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
-        if self.on_death is not None:
-            self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:], begun_task(self._begun)))
-        self._begun.close()
-        self._gone.set()
+        try:
+            self._stop_interrupting()
+            self._link.close()
+            for _ in range(200):
+                if self.process.poll() is not None:
+                    break
+                await asyncio.sleep(0.01)
+            self.kill()  # what it started may live on
+            exit_code = self.process.poll()
+            if exit_code is None:
+                exit_code = await asyncio.to_thread(self.process.wait)
+            last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
+            if self.on_death is not None:
+                self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:], begun_task(self._begun)))
+        finally:
+            self._begun.close()
+            self._gone.set()
 
 
 def _search_path() -> list[str]:
@@ -289,6 +326,7 @@ class WorkerPool:
         self._waited_since = 0.0  # since when somebody has waited at each moment
         self._freed_at = 0.0
         self._loop = asyncio.get_running_loop()
+        self._watcher: asyncio.TimerHandle | None = None
 
     def prepare(self) -> None:
         """Have one worker warm, so that the first call needn't wait for an interpreter to start."""
@@ -389,6 +427,8 @@ class WorkerPool:
                 worker.kill()
 
     async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
         workers, self._all = self._all, set()
         self._idle.clear()
         self._sessions.clear()
@@ -397,7 +437,14 @@ class WorkerPool:
     def _new(self) -> WorkerProcess:
         worker = WorkerProcess(self._node_id)
         self._all.add(worker)
+        if self._watcher is None:
+            self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch)
         return worker
+
+    def _watch(self) -> None:
+        for worker in list(self._all):
+            worker.check()
+        self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch) if self._all else None
 
     def _forget_dead(self) -> None:
         self._idle = [worker for worker in self._idle if not worker.is_dead]
