@@ -16,7 +16,6 @@ from easyremote import discovery
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
-from easyremote.core.strategies import known_strategies
 from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
@@ -64,9 +63,7 @@ class CallOptions:
         retries: Any = options.retries
         if retries is not None and (not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES):
             raise UsageError(f"retries is a whole number from 0 to {MAX_RETRIES}, not {retries!r}")
-        if options.strategy is not None and options.strategy not in known_strategies():
-            raise UsageError(f"unknown strategy {options.strategy!r}; known are {', '.join(known_strategies())}")
-        for name in ("node", "label"):
+        for name in ("node", "label", "strategy"):
             value = getattr(options, name)
             if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
                 raise UsageError(f"{name} is a text of at most 200 printable characters, not {str(value)[:60]!r}")
@@ -177,7 +174,7 @@ class Client:
     def call_with_config(self, function: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """`call` with options as a mapping, e.g. {"strategy": "cost_aware", "cost_limit": 5.0}.
 
-        Raises UsageError for an unknown option or strategy, listing the known ones.
+        Raises UsageError for an unknown option, or a strategy that the gateway doesn't know, listing the known ones.
         """
         return self.with_options(**dict(config)).call(function, *args, **kwargs)
 
@@ -227,7 +224,7 @@ class Client:
         """This client with other options for its calls, over the same connection.
 
         `timeout` (the whole call), `queue_timeout` (waiting for a node), `run_timeout` (one attempt), in seconds · `node` (its
-        name) · `strategy` · `cost_limit` · `retries` (attempts more after a lost node) · `label` (what lists call it) ·
+        name) · `strategy` (one that the gateway knows, by its name) · `cost_limit` · `retries` (attempts more after a lost node) · `label` (what lists call it) ·
         `output` (False: don't bring prints back).
         """
         other = copy.copy(self)

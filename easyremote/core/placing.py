@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Sequence
 
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey, Queues
 from easyremote.core.strategies import Ranked, Strategy, make_strategy
+from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+_log = logging.getLogger("easyremote")
 
 _NOBODY = (
     "no node is connected; start one with 'easyremote join ADDRESS', or `%easyremote start --nodes 1` in a notebook"
@@ -40,6 +44,7 @@ class Placing:
         self.nodes: dict[str, Node] = {}
         self._default_strategy = default_strategy
         self._strategies: dict[str, Strategy] = {}
+        self._broken: list[Strategy] = []  # those of which it is told that they raise
         self._pools: dict[QueueKey, Pool] = {}  # this and what follows is dropped whenever a node or its offers change
         self._pool_of: dict[tuple[Node, ...], Pool] = {}
         self._rankings_of: dict[Node, list[Ranking]] = {}
@@ -211,11 +216,23 @@ class Placing:
 
     def _asked(self, call: Call, strategy: Strategy, ready: list[Node]) -> Node | None:
         """Its choice. It may let the call wait only while a node is at work: else nothing might ever change."""
-        chosen = strategy.choose(call.key.function, ready)
+        try:
+            chosen = strategy.choose(call.key.function, ready)
+            if chosen is not None and chosen not in ready:
+                raise UsageError(f"it chose {chosen!r}, which is none of the offers")
+        except Exception as error:  # it is somebody else's code, and the call can do without it
+            self._note_broken(strategy, error)
+            return ready[0]
         if chosen is not None:
-            return chosen  # type: ignore[return-value]
+            return chosen
         is_work = any(node.is_here and node.running_count for node in self._pool(call.key).nodes)
         return None if is_work and self._declined(call.key) else ready[0]
+
+    def _note_broken(self, strategy: Strategy, error: Exception) -> None:
+        if strategy not in self._broken:
+            self._broken.append(strategy)
+            name = next(name for name, known in self._strategies.items() if known is strategy)
+            _log.error("strategy '%s' failed, and calls go to the first offer instead", name, exc_info=error)
 
     def _declined(self, key: QueueKey) -> bool:
         """Its calls wait beside a node that has credit, and are to be placed anew when anything happens. False: too many do."""

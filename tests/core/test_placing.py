@@ -1,6 +1,7 @@
 """Where calls go, what they wait for, and what they are told when they can't go anywhere."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -341,6 +342,25 @@ def test_a_strategy_of_ones_own_is_known_once_it_is_registered(monkeypatch: pyte
     bench = Bench()
     nodes = [bench.node("a"), bench.node("z"), bench.node("m")]
     assert run_one(bench.client(), nodes, strategy="mine").name == "z"
+
+
+@pytest.mark.parametrize("fault", ["raises", "chooses what was not offered"])
+def test_a_strategy_that_is_broken_costs_no_call_anything_and_is_told_of_once(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def choose(self, function: str, offers: Sequence[Offer]) -> Any:
+            return "the best" if fault != "raises" else offers[len(offers)]
+
+    monkeypatch.setattr(strategies, "_FACTORIES", dict(strategies._FACTORIES))
+    strategies.register_strategy("broken", Broken)
+    bench = Bench()
+    nodes = [bench.node("a"), bench.node("b")]
+    client = bench.client()
+    assert [run_one(client, nodes, strategy="broken").name for _ in range(3)] == ["a"] * 3
+    assert [record.message for record in caplog.records] == [
+        "strategy 'broken' failed, and calls go to the first offer instead"
+    ]
 
 
 def test_a_gateway_that_is_told_an_unknown_strategy_says_so() -> None:

@@ -115,14 +115,31 @@ def test_the_layers_are_those_that_lint_holds() -> None:
     assert told == [layer for layer in true if layer]
 
 
-def test_the_strategy_of_ones_own_works(tmp_path: Path) -> None:
+def test_the_strategy_of_ones_own_works_for_clients_elsewhere() -> None:
+    """As documented: three processes, of which only the gateway's knows the strategy."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "strategies.md").read_text(), re.MULTILINE | re.DOTALL)
-    own = blocks[1] + (
-        "from easyremote import Client, ComputeNode\n"
-        "server.start_background()\n"
-        "with ComputeNode(server.address) as node, Client(server.address) as client:\n"
-        "    node.register(lambda: 'chosen', name='f')\n"
-        "    print(client.call('f'), client.with_options(strategy='fastest_first').call('f'))\n"
+    gateway = blocks[1] + (
+        "server.start_background()\nprint(server.address, server.token, flush=True)\nimport sys; sys.stdin.read()\n"
     )
-    done = subprocess.run([sys.executable, "-c", own], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("chosen chosen\n", "")
+    elsewhere = (
+        "import sys\nfrom easyremote import Client, ComputeNode, UsageError\n"
+        "address, token = sys.argv[1:]\n"
+        "node = ComputeNode(address, token=token).serve()\nclient = Client(address, token=token)\n"
+        "node.register(lambda config: config + 1, name='train')\nconfig = 1\n"
+        f"print({blocks[2].strip()})\n"
+        "try:\n    client.call_with_config('train', {'strategy': 'fastest'}, 1)\n"
+        "except UsageError as error:\n    print(error)\n"
+        "node.stop()\nclient.close()\n"
+    )
+    python, pipe = [sys.executable, "-c"], subprocess.PIPE
+    with subprocess.Popen([*python, gateway], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        found = process.stdout.readline().split()
+        done = subprocess.run([*python, elsewhere, *found], capture_output=True, text=True, timeout=60)
+        process.communicate()
+    assert done.stderr == ""
+    value, refusal = done.stdout.splitlines()
+    assert value == "2"
+    assert refusal.startswith("unknown strategy 'fastest'")
+    for name in [*known_strategies()[:5], "fastest_first"]:
+        assert name in refusal
