@@ -224,8 +224,8 @@ class Client:
         """This client with other options for its calls, over the same connection.
 
         `timeout` (the whole call), `queue_timeout` (waiting for a node), `run_timeout` (one attempt), in seconds · `node` (its
-        name) · `strategy` (one that the gateway knows, by its name) · `cost_limit` · `retries` (attempts more after a lost node) · `label` (what lists call it) ·
-        `output` (False: don't bring prints back).
+        name) · `strategy` (one that the gateway knows) · `cost_limit` · `retries` (attempts more after a lost node) · `label`
+        (what lists call it) · `output` (False: don't bring prints back).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)

@@ -224,7 +224,7 @@ class Placing:
             self._note_broken(strategy, error)
             return ready[0]
         if chosen is not None:
-            return chosen
+            return chosen  # type: ignore[return-value]
         is_work = any(node.is_here and node.running_count for node in self._pool(call.key).nodes)
         return None if is_work and self._declined(call.key) else ready[0]
 
