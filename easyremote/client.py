@@ -16,6 +16,7 @@ from easyremote import discovery
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
+from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
@@ -47,6 +48,7 @@ class CallOptions:
     retries: int | None = None
     label: str | None = None
     output: bool = True
+    priority: int = 0
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -63,6 +65,9 @@ class CallOptions:
         retries: Any = options.retries
         if retries is not None and (not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES):
             raise UsageError(f"retries is a whole number from 0 to {MAX_RETRIES}, not {retries!r}")
+        priority: Any = options.priority
+        if isinstance(priority, bool) or not isinstance(priority, int) or not abs(priority) <= MAX_PRIORITY:
+            raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
         for name in ("node", "label", "strategy"):
             value = getattr(options, name)
             if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
@@ -86,6 +91,7 @@ class CallOptions:
             retries_set=self.retries is not None,
             label=self.label or "",
             output=self.output,
+            priority=self.priority,
         )
 
 
@@ -225,7 +231,8 @@ class Client:
 
         `timeout` (the whole call), `queue_timeout` (waiting for a node), `run_timeout` (one attempt), in seconds · `node` (its
         name) · `strategy` (one that the gateway knows) · `cost_limit` · `retries` (attempts more after a lost node) · `label`
-        (what lists call it) · `output` (False: don't bring prints back).
+        (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100, default 0: of the calls that
+        wait, higher ones go first).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)

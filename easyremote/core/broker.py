@@ -21,7 +21,9 @@ from easyremote.core.alarms import Alarms
 from easyremote.core.answers import answer
 from easyremote.core.invariants import check
 from easyremote.core.placing import Placing, queue_key
+from easyremote.core.queues import Queues
 from easyremote.core.records import (
+    LONGEST_S,
     MAX_ATTEMPT,
     MAX_SLOTS,
     Action,
@@ -29,7 +31,6 @@ from easyremote.core.records import (
     Close,
     Node,
     QueueKey,
-    Queues,
     Send,
     SendChunk,
     Session,
@@ -281,6 +282,8 @@ class Broker:
             self._node_gone(session.node, why)
         for call in list(session.calls.values()):
             self._abandon(call, f"its client is gone: {why}")
+        for node in self._placing.nodes.values():
+            node.share.gone(session.session_id)
 
     def _node_gone(self, node: Node, why: str) -> None:
         self._placing.remove(node)
@@ -407,7 +410,7 @@ class Broker:
         self._check_place(call)
 
     def _enqueue_again(self, call: Call) -> None:
-        """Back to the head of its queue, where it was; its time to wait for a node begins anew."""
+        """Back to the head of its client's queue, where it was; its time to wait for a node begins anew."""
         if call.queue_deadline is not None:
             call.queue_deadline = self._now + call.submit.options.queue_timeout_s
         self._alarms.set(call)
@@ -429,7 +432,7 @@ class Broker:
         """Calls that wait for nodes that won't come back, or that have become too dear, end here."""
         for key in [key for key in self._queues.by_key if key.cost_limit or not only_limited]:
             if not self._placing.has_place(key):
-                for call in list(self._queues.by_key[key].values()):
+                for call in list(self._queues.by_key[key]):
                     self._check_place(call)
 
     def _fail(self, call: Call, error: pb.ErrorInfo) -> None:
@@ -551,6 +554,10 @@ class Broker:
     def _attempt_ended(self, call: Call, node: Node, event: pb.Event, failed: bool) -> None:
         first_time = call.occupies_slot
         call.end_seq = event.seq
+        if first_time and self._queues.by_key:
+            node.something_waits()
+            if event.run_s > 0:
+                node.share.correct(call.owner, min(event.run_s, LONGEST_S) - call.charged_s)
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
@@ -671,6 +678,8 @@ class Broker:
         call.is_claimed = False
         call.hold_until = None
         call.declined_at = None
+        if not node.share.is_at_rest:
+            node.charge(call)
         self._assign(call, node, CallEvent.DISPATCHED)
         submit = call.changed_submit()
         if call.deadline is not None:
@@ -691,15 +700,18 @@ class Broker:
             self._dispatch(call, node)
 
     def _dispatch_to(self, node: Node) -> None:
-        """The node has credit, or offers something new: give it the calls that waited longest."""
+        """The node has credit, or offers something new: give it the calls whose turn it is."""
         placing, queues, passed_over = self._placing, self._queues, set[QueueKey]()
-        while queues.by_key and node.has_credit:
-            heads = [call for call in queues.heads_for(node) if placing.takes(node, call.key)]
+        while node.has_credit:
+            lines = [line for line in queues.lines_for(node) if placing.takes(node, line.key)] if queues.by_key else []
             if passed_over:
-                heads = [call for call in heads if call.key not in passed_over]
-            if not heads:
+                lines = [line for line in lines if line.key not in passed_over]
+            if not lines:
+                if not passed_over:
+                    node.share.rest()
                 return
-            call = min(heads, key=lambda call: call.order)
+            node.something_waits()
+            call = node.share.choose(lines, self._now)
             if placing.refuses(call, node, queues, self._now):
                 passed_over.add(call.key)
                 continue

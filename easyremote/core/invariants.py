@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Queues, Session
+from easyremote.core.queues import Queues
+from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Session
 from easyremote.core.transitions import CallState
 
 
@@ -19,14 +20,14 @@ def check(
     for call in calls.values():
         _check_call(call, queues, sessions)
     queues.check()
-    for queue in queues.by_key.values():
-        assert queue, "no empty queue is kept"
-        assert all(call.state is CallState.QUEUED for call in queue.values()), "only queued calls are in a queue"
+    for line in queues.by_key.values():
+        assert all(call.state is CallState.QUEUED for call in line), "only queued calls are in a queue"
     for name, node in nodes.items():
         assert node.node_id == name and node.session.node is node, "a node is known by its name"
         assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
         assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
         assert all(calls.get(call.call_id) is call for call in node.calls.values()), "a node's calls are known"
+        node.share.check(sessions)
     for session in sessions.values():
         for call in session.calls.values():
             assert calls.get(call.call_id) is call and call.client is session, "a client's calls are known as its own"
@@ -42,7 +43,7 @@ def _check_call(call: Call, queues: Queues, sessions: Mapping[bytes, Session]) -
     if call.state in (CallState.QUEUED, CallState.HELD):
         assert call.node is None, "a waiting call has no node"
     if call.state is CallState.QUEUED:
-        assert queues.by_key.get(call.key, {}).get(call.call_id) is call, "a queued call is in its queue"
+        assert queues.holds(call), "a queued call is in its queue"
     if call.state is CallState.HELD:
         assert call.hold_until is not None, "a call is held until a time"
     if call.client is not None:

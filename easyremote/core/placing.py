@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
-from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey, Queues
+from easyremote.core.queues import Queues
+from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey
 from easyremote.core.strategies import Ranked, Strategy, make_strategy
 from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -206,7 +207,7 @@ class Placing:
         ]
         if not others:
             return False
-        waiting = len(queues) + (call.call_id not in queues.by_key.get(key, ()))
+        waiting = len(queues) + (not queues.holds(call))
         waited_s = now - call.declined_at if call.declined_at is not None else 0.0
         if not strategy.waits(key.function, node, others, waiting, waited_s, now):
             return False

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from easyremote.core.durations import SMOOTHING, Duration
+from easyremote.core.fairness import MAX_PRIORITY, Share
 from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -36,6 +35,9 @@ MAX_ATTEMPT = 100_000_000
 
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 """A node that reports a duration beyond these is taken for one that reports the nearer of them."""
+
+UNKNOWN_S = 1.0
+"""What a call counts as long as nothing has run on its node."""
 
 FAILURE_WEIGHT = 0.25
 """Weight of the newest call in the part that failed: two failures in a row make 0.44."""
@@ -112,6 +114,7 @@ class Node:
     service_s: float = 0.0
     prefetch: int = 0
     durations: dict[str, Duration] = field(default_factory=dict)
+    share: Share = field(default_factory=Share)
     trying: set[str] = field(default_factory=set)  # functions whose first call here is under way
     idle_s: float = 0.0  # in all, long pauses in part only
     pause_s: float = 0.0  # since its last call ended
@@ -154,6 +157,20 @@ class Node:
     def expected_s(self, function: str) -> float:
         known = self.durations.get(function)
         return known.mean_s if known is not None else 0.0
+
+    def charge(self, call: Call) -> None:
+        """The call's client gets what this call is expected to take; where its function isn't known, what others took."""
+        known = self.durations.get(call.key.function)
+        each_s = known.mean_s if known is not None else self.service_s or UNKNOWN_S
+        call.charged_s = each_s * (len(call.submit.tasks) or 1)
+        self.share.charge(call.owner, call.charged_s)
+
+    def something_waits(self) -> None:
+        """From now on it counts what each client gets: those whose calls it runs have begun already."""
+        if self.share.is_at_rest:
+            for call in self.calls.values():
+                if call.occupies_slot and call.client is not None:
+                    self.charge(call)
 
     def typical_s(self, function: str) -> float:
         known = self.durations.get(function)
@@ -296,6 +313,7 @@ class Call:
     order: int
     node: Node | None = None
     sent_at: float = 0.0  # when it was given to its node
+    charged_s: float = 0.0  # what its client's share of that node was charged for it
     declined_at: float | None = None  # when its strategy first let it wait rather than use a node that had credit
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out
     runs: int = 0  # attempts that a node got, or may have got
@@ -347,6 +365,16 @@ class Call:
         return self.state in (CallState.ASSIGNED, CallState.RUNNING)
 
     @property
+    def priority(self) -> int:
+        priority = self.submit.options.priority
+        return priority if -MAX_PRIORITY <= priority <= MAX_PRIORITY else int(math.copysign(MAX_PRIORITY, priority))
+
+    @property
+    def owner(self) -> bytes:
+        """Whose it is."""
+        return self.client.session_id if self.client is not None else b""
+
+    @property
     def title(self) -> str:
         """What people call it."""
         name = self.submit.options.label or self.submit.function or self.submit.code.spec.name or "code"
@@ -368,66 +396,3 @@ class Transfer:
     requester: Session
     fetch: pb.Fetch
     offset: int = 0
-
-
-Queue = OrderedDict[bytes, Call]  # by id, the one that is next in front
-
-
-@dataclass(slots=True)
-class Queues:
-    """Waiting calls, one FIFO a key."""
-
-    by_key: dict[QueueKey, Queue] = field(default_factory=dict)
-    _by_place: dict[tuple[str, str], dict[QueueKey, Queue]] = field(default_factory=dict)  # by node and function
-
-    def push(self, call: Call) -> None:
-        self._queue(call.key)[call.call_id] = call
-
-    def push_front(self, call: Call) -> None:
-        queue = self._queue(call.key)
-        queue[call.call_id] = call
-        queue.move_to_end(call.call_id, last=False)
-
-    def head(self, key: QueueKey) -> Call | None:
-        """The call that is next there."""
-        queue = self.by_key.get(key)
-        return next(iter(queue.values())) if queue is not None else None
-
-    def remove(self, call: Call) -> None:
-        queue = self.by_key.get(call.key)
-        if queue is not None and queue.pop(call.call_id, None) is not None and not queue:
-            self._forget(call.key)
-
-    def heads_for(self, node: Node) -> Iterator[Call]:
-        """The calls that are next in the queues that this node's name and functions lead to."""
-        if len(self.by_key) <= 2 * len(node.offers) + 2:
-            for queue in self.by_key.values():
-                yield next(iter(queue.values()))
-            return
-        for function in ("", *node.offers):
-            for node_id in ("", node.node_id):
-                for queue in self._by_place.get((node_id, function), {}).values():
-                    yield next(iter(queue.values()))
-
-    def _queue(self, key: QueueKey) -> Queue:
-        queue = self.by_key.get(key)
-        if queue is None:
-            queue = self.by_key[key] = OrderedDict()
-            self._by_place.setdefault((key.node_id, key.function), {})[key] = queue
-        return queue
-
-    def _forget(self, key: QueueKey) -> None:
-        del self.by_key[key]
-        place = key.node_id, key.function
-        del self._by_place[place][key]
-        if not self._by_place[place]:
-            del self._by_place[place]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.by_key.values()))
-
-    def check(self) -> None:
-        """Assert that the queues are found either way."""
-        placed = {key: queue for place in self._by_place.values() for key, queue in place.items()}
-        assert placed.keys() == self.by_key.keys(), "each queue has its place"
-        assert all(placed[key] is queue for key, queue in self.by_key.items()), "and is the one there"

@@ -81,7 +81,7 @@ class Plan:
     """What a world is made of and what it is to suffer.
 
     `faults` names the kinds to draw from, `fault_count` how many; `schedule` gives them exactly instead. Parts of calls:
-    `cancelled` by their user, `timed` with a timeout, `once_only` with retries=0, `pinned` to a node, `streams`.
+    `cancelled` by their user, `timed` with a timeout, `once_only` with retries=0, `pinned` to a node, `streams`, `prioritized`.
     """
 
     nodes: int = 3
@@ -101,6 +101,7 @@ class Plan:
     streams: float = 0.4
     endless: float = 0.05
     waiting: float = 0.1  # with a queue timeout
+    prioritized: float = 0.1
     large: float = 0.15  # arguments or values that are fetched
     duplicates: float = 0.0
     begins_within_s: float = float("inf")  # where slots are free, no call may wait longer
@@ -267,6 +268,8 @@ class World:
             options.node_id = f"n{work.randrange(plan.nodes)}"
         if work.random() < plan.waiting:
             options.queue_timeout_s = work.choice((0.5, 5.0, 20.0))
+        if work.random() < plan.prioritized:
+            options.priority = work.choice((-5, 1, 5))
         if work.random() < plan.timed:
             options.timeout_s = work.choice((0.05, 0.5, 3.0, 10.0))
         gives_up_after = work.uniform(0.0, 5.0) if work.random() < plan.cancelled or is_endless else None

@@ -34,6 +34,7 @@ _POOLS: dict[str, list[Any]] = {
 }
 
 _UINT32 = st.one_of(st.sampled_from([0, 1, 1, 2, 3]), st.sampled_from([1000, 1001, 2**31, 2**32 - 1]))
+_SINT32 = st.sampled_from([0, 0, 1, -1, 5, 100, -100, 2**31 - 1, -(2**31)])
 _UINT64 = st.one_of(st.sampled_from([0, 1, 1, 2, 3, 4]), st.sampled_from([2**32, 2**63, 2**64 - 1]))
 _FLOAT = st.one_of(
     st.sampled_from([0.0, 0.001, 1.0, 5.0]), st.sampled_from([-1.0, 1e-320, 1e308, float("inf"), float("nan")])
@@ -42,6 +43,7 @@ _FLOAT = st.one_of(
 _BY_TYPE: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_UINT32: _UINT32,
     FieldDescriptor.TYPE_UINT64: _UINT64,
+    FieldDescriptor.TYPE_SINT32: _SINT32,
     FieldDescriptor.TYPE_DOUBLE: _FLOAT,
     FieldDescriptor.TYPE_BOOL: st.booleans(),
     FieldDescriptor.TYPE_STRING: st.sampled_from(["", "x", "é" * 3]),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from easyremote.core.alarms import Alarms
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.pools import FEW, MAX_RANKINGS
-from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Queues, Session
+from easyremote.core.queues import Queues
+from easyremote.core.records import MAX_HELD_ACKS, Call, Node, Session
 from easyremote.core.strategies import LeastLoaded, known_strategies, make_strategy, register_strategy
 from easyremote.core.transitions import CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -245,7 +246,9 @@ def test_queues_lead_each_node_to_the_calls_that_wait_for_it(seed: int) -> None:
         heads = {key: next(call for call in waiting if call.key == key) for key in {call.key for call in waiting}}
         assert {key: queues.head(key) for key in queues.by_key} == heads
         wanted = {c.order for c in heads.values() if c.key.function in node.offers and c.key.node_id in ("", "n1")}
-        assert wanted <= {call.order for call in queues.heads_for(node)} <= {call.order for call in heads.values()}
+        assert (
+            wanted <= {line.head().order for line in queues.lines_for(node)} <= {call.order for call in heads.values()}
+        )
         assert len(queues) == len(waiting)
 
 

@@ -263,7 +263,7 @@ class Submit(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +277,7 @@ class Options(_message.Message):
     LABEL_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_FIELD_NUMBER: _ClassVar[int]
     NOT_ON_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -290,7 +291,8 @@ class Options(_message.Message):
     label: str
     accept: str
     not_on: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ...) -> None: ...
+    priority: int
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
