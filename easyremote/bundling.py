@@ -160,7 +160,7 @@ class Bundle:
         if not rest:
             return
         code = error.code if isinstance(error, (pb.ErrorInfo, EasyRemoteError)) else ""
-        if code == "lost":
+        if code == "lost" and error.details.get("retries") != "0":  # pyright: ignore[reportAttributeAccessIssue] - has a code
             self._go_again(rest, error)
         elif isinstance(error, pb.ErrorInfo) and code in ("worker_crashed", "remote"):
             ran = max(error.task - done, 0) if code == "worker_crashed" else 0  # results before it may be lost with it

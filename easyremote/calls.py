@@ -17,6 +17,7 @@ from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
 from easyremote.presenting import DefaultPresenter, Presenter, bundle_of
+from easyremote.retrying import tell_of_attempts
 from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -426,8 +427,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _note_start(self, event: pb.Event) -> None:
         if event.HasField("started"):
-            if self.attempt and event.attempt > self.attempt:
-                text = f"easyremote: node '{self.node}' was lost; '{self.function}' runs again on '{event.started.node_id}'\n"
+            after = event.started.after
+            if after or (self.attempt and event.attempt > self.attempt):
+                text = f"'{self.function}' runs again on '{event.started.node_id}'\n"
+                if after:
+                    where = f" on node '{self.node}'" if self.attempt == event.attempt - 1 else ""
+                    text = f"easyremote: attempt {event.attempt - 1}{where} failed ({after}); {text}"
+                else:
+                    text = f"easyremote: node '{self.node}' was lost; {text}"
                 again = pb.Event(output=pb.Output(is_stderr=True, text=text))
                 told = _Arrived(again, None)
                 self._enqueue(told)
@@ -582,7 +589,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 except Exception as error:
                     self._resolved = None, self._unloadable(error)
             elif isinstance(outcome, pb.ErrorInfo):
-                self._resolved = None, rebuild(outcome, self.attempt)
+                error = rebuild(outcome, self.attempt)
+                tell_of_attempts(error, outcome, self.attempt)
+                self._resolved = None, error
             elif self._is_stream:
                 self._resolved = self._collected or [], None
             else:

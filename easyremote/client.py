@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import discovery
+from easyremote import discovery, retrying
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
@@ -22,6 +22,7 @@ from easyremote.execution import functions as introspect
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
+from easyremote.retrying import RetryOn
 from easyremote.runtime import random_id
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -31,8 +32,6 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["Client", "RemoteNode"]
-
-MAX_RETRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,9 @@ class CallOptions:
     strategy: str | None = None
     cost_limit: float | None = None
     retries: int | None = None
+    retry_on: tuple[str, ...] | None = None
+    backoff: float | None = None
+    idempotent: bool = False
     label: str | None = None
     output: bool = True
     priority: int = 0
@@ -57,14 +59,17 @@ class CallOptions:
         unknown = [name for name in changes if name not in names]
         if unknown:
             raise UsageError(f"unknown option '{unknown[0]}'; known are {', '.join(names)}")
+        if changes.get("retry_on") is not None:
+            changes = {**changes, "retry_on": retrying.names_of(changes["retry_on"])}
         options = replace(base, **changes)
         for name in ("timeout", "queue_timeout", "run_timeout", "cost_limit"):
             value = getattr(options, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
-        retries: Any = options.retries
-        if retries is not None and (not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES):
-            raise UsageError(f"retries is a whole number from 0 to {MAX_RETRIES}, not {retries!r}")
+        if options.retries is not None:
+            retrying.check_retries(options.retries)
+        if options.backoff is not None:
+            retrying.check_backoff(options.backoff)
         priority: Any = options.priority
         if isinstance(priority, bool) or not isinstance(priority, int) or not abs(priority) <= MAX_PRIORITY:
             raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
@@ -77,7 +82,8 @@ class CallOptions:
     @property
     def may_bundle(self) -> bool:
         """Whether calls may travel together: what limits a single one would limit them all."""
-        return self.timeout is self.queue_timeout is self.run_timeout is self.retries is self.cost_limit is None
+        limits = (self.timeout, self.queue_timeout, self.run_timeout, self.retries, self.cost_limit, self.retry_on)
+        return all(limit is None for limit in limits)
 
     def to_wire(self) -> pb.Options:
         return pb.Options(
@@ -89,6 +95,9 @@ class CallOptions:
             run_timeout_s=_span(self.run_timeout),
             retries=self.retries or 0,
             retries_set=self.retries is not None,
+            retry_on=self.retry_on,
+            backoff_s=self.backoff,
+            idempotent=self.idempotent,
             label=self.label or "",
             output=self.output,
             priority=self.priority,
@@ -230,9 +239,11 @@ class Client:
         """This client with other options for its calls, over the same connection.
 
         `timeout` (the whole call), `queue_timeout` (waiting for a node), `run_timeout` (one attempt), in seconds · `node` (its
-        name) · `strategy` (one that the gateway knows) · `cost_limit` · `retries` (attempts more after a lost node) · `label`
-        (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100, default 0: of the calls that
-        wait, higher ones go first).
+        name) · `strategy` (one that the gateway knows) · `cost_limit` · `retries` (attempts more, 0 to 1000; 3 where neither
+        this nor the function says) · `retry_on` (exception classes or "module.Class" names after which it runs again too) ·
+        `backoff` (seconds before the first attempt after an error, 0 to 30, doubled for each; 0.5) · `idempotent` (running it
+        twice does no harm) · `label` (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100,
+        default 0: of the calls that wait, higher ones go first).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)
@@ -362,7 +373,7 @@ class Client:
         if target is None:
             is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION
             time = self._times.setdefault(spec.name, CallTime())
-            may_bundle = is_plain and self._options.may_bundle
+            may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")
             target = self._targets[spec.name] = Target(spec.name, self._options.to_wire(), None, may_bundle, time)
         return target
 
@@ -409,21 +420,62 @@ class RemoteNode:
         self.node_ids = node_ids
 
     @overload
-    def register(self, function: F, *, name: str | None = None, load_balancing: bool = True) -> F: ...
+    def register(
+        self,
+        function: F,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+    ) -> F: ...
     @overload
-    def register(self, *, name: str | None = None, load_balancing: bool = True) -> Callable[[F], F]: ...
-    def register(self, function: Any = None, *, name: str | None = None, load_balancing: bool = True) -> Any:
+    def register(
+        self,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        function: Any = None,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+    ) -> Any:
         """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
 
         Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
-        it for the calls from then on. Raises UnpicklableError, EnvironmentMismatch.
+        it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
+        themselves, as with `ComputeNode.register`. Raises UnpicklableError, EnvironmentMismatch.
         """
+        rule = retrying.rule(retries, retry_on, backoff)
         if function is None:
-            return functools.partial(self.register, name=name, load_balancing=load_balancing)
+            return functools.partial(
+                self.register,
+                name=name,
+                load_balancing=load_balancing,
+                idempotent=idempotent,
+                retries=retries,
+                retry_on=retry_on,
+                backoff=backoff,
+            )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
         chosen = introspect.check_name(name or introspect.function_name(function))
-        spec = introspect.spec_of(function, chosen, shipped=True, load_balancing=load_balancing)
+        spec = introspect.spec_of(
+            function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule
+        )
         shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
         self._everywhere(f"register {chosen}", shipped)
         self._client.forget_signature(chosen)

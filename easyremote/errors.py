@@ -6,6 +6,7 @@ reporting a failure never unpickles anything.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 __all__ = [
@@ -37,10 +38,28 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt of a call that was run again. `type` and `message` are its exception's, `traceback` the end of its text."""
+
+    number: int
+    node: str
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        where = f" on node '{self.node}'" if self.node else ""
+        text = self.message.strip().partition("\n")[0]
+        return f"attempt {self.number}{where}: {self.type}{': ' if text else ''}{text}"
+
+
 class EasyRemoteError(Exception):
-    """The root of all that EasyRemote raises. `details` holds facts by name, as text."""
+    """The root of all that EasyRemote raises. `details` holds facts by name, as text; `attempts` the attempts of the call
+    that failed before, the newest 10."""
 
     code: ClassVar[str] = "error"
+    attempts: tuple[FailedAttempt, ...] = ()
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)

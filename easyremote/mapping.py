@@ -154,7 +154,10 @@ class _Chunk(_Part):
                 yield from part.values()
             raise
         except CallLost as lost:
-            if done == len(self._tasks) or isinstance(lost.__cause__, RemoteError):  # one that the function raised
+            may_not = lost.details.get("retries") == "0"
+            if (
+                may_not or done == len(self._tasks) or isinstance(lost.__cause__, RemoteError)
+            ):  # one that the function raised
                 raise
             self._returned = [*self._again(self._tasks[done:]), *self._returned]
         for part in self._returned:

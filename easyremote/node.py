@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from easyremote import discovery, lifetime
+from easyremote import discovery, lifetime, retrying
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import functions
+from easyremote.retrying import RetryOn
 from easyremote.serving import Engine, Registered
 from easyremote.transport.link import CONNECT_TIMEOUT_S
 from easyremote.transport.loop import shared_loop
@@ -67,11 +68,28 @@ class ComputeNode:
 
     @overload
     def register(
-        self, function: F, *, name: str | None = None, load_balancing: bool = True, isolation: str = "thread"
+        self,
+        function: F,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        isolation: str = "thread",
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
     ) -> F: ...
     @overload
     def register(
-        self, *, name: str | None = None, load_balancing: bool = True, isolation: str = "thread"
+        self,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        isolation: str = "thread",
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -80,6 +98,10 @@ class ComputeNode:
         name: str | None = None,
         load_balancing: bool = True,
         isolation: str = "thread",
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
     ) -> Any:
         """Offer a function: plain, generator, `async def` or async generator. Works as a decorator with and without arguments,
         and returns the function as it is.
@@ -89,16 +111,31 @@ class ComputeNode:
         killed. After `serve` it takes effect at once: when this returns, calls find it. A name that is registered again is
         replaced for the calls from then on.
 
+        For calls that don't say themselves: `retries`, how often one is run again (0: at most one run); `retry_on`, after
+        which exceptions, besides a lost node; `backoff`, seconds before the first attempt after an error. `idempotent`: running
+        it twice does no more than running it once, so it may be run again after any loss, and hedged.
+
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """
+        rule = retrying.rule(retries, retry_on, backoff)
         if function is None:
-            return functools.partial(self.register, name=name, load_balancing=load_balancing, isolation=isolation)
+            return functools.partial(
+                self.register,
+                name=name,
+                load_balancing=load_balancing,
+                isolation=isolation,
+                idempotent=idempotent,
+                retries=retries,
+                retry_on=retry_on,
+                backoff=backoff,
+            )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
         if isolation not in ("thread", "process"):
             raise UsageError(f"isolation is 'thread' or 'process', not {isolation!r}")
         chosen = functions.check_name(name or functions.function_name(function))
-        spec = functions.spec_of(function, chosen, load_balancing=load_balancing, version=secrets.token_hex(6))
+        declared = {"load_balancing": load_balancing, "idempotent": idempotent, "retry": rule}
+        spec = functions.spec_of(function, chosen, version=secrets.token_hex(6), **declared)
         registered = Registered(spec, function)
         if isolation == "process":
             registered = Registered(spec, code=functions.ship(function, pb.Code.KIND_CALLABLE, spec))

@@ -17,13 +17,14 @@ from typing import Any
 from easyremote import discovery
 from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
-from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError
+from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError, WorkerCrashed
 from easyremote.execution import routing
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
+from easyremote.execution.retriable import is_named
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
@@ -550,6 +551,7 @@ class Engine:
                 may_have_run=True,
                 details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
                 task=error.task,
+                retriable=is_named(WorkerCrashed, attempt_run.attempt.submit.options.retry_on),
             )
         self._emit(attempt_run, pb.Event(error=info))
         if not ended.done():

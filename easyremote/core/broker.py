@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
+from easyremote.core import retrying
 from easyremote.core.admission import refuse_hello, refuse_overload, refuse_submit
 from easyremote.core.alarms import Alarms
 from easyremote.core.answers import answer
@@ -425,7 +426,7 @@ class Broker:
                 self._queues.remove(call)
                 if call.runs:
                     problem.code = "lost"
-                    problem.message = f"its node vanished with '{call.title}', and now {problem.message}"
+                    problem.message = f"{retrying.what_happened(call)}, and now {problem.message}"
                 self._fail(call, problem)
 
     def _fail_unplaceable(self, only_limited: bool = False) -> None:
@@ -441,6 +442,7 @@ class Broker:
         call.to(CallEvent.ENDED)
         call.hold_until = None
         error.may_have_run = call.runs > 0
+        error.earlier.extend(call.submit.earlier)
         call.verdict = pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error))
         self._send(call.client, call.verdict)
 
@@ -544,6 +546,8 @@ class Broker:
             call.sent_item = True
         if body in ("result", "error"):
             self._attempt_ended(call, node, event, failed=body == "error")
+            if body == "error" and event.error.retriable and self._tries_again(call, node, event.error):
+                return
         elif call.state is not CallState.RUNNING:
             call.to(CallEvent.STARTED)
         if client is not None:
@@ -571,6 +575,32 @@ class Broker:
             self._drop(call)
         if first_time:
             self._dispatch_to(node)
+
+    def _tries_again(self, call: Call, node: Node, error: pb.ErrorInfo) -> bool:
+        """Its attempt ended with an error after which it may be run again: its client needn't know of it."""
+        if call.node is not node or call.client is None or call.submit.seen_end:
+            return False  # nobody waits, or who does comes back first
+        wait_s = retrying.wait_s(call)
+        why_not = retrying.why_not(call, self._retries(call), wait_s, self._now)
+        if why_not:
+            error.details["not_again"] = why_not
+            return False
+        self._forget_at(node, call.call_id, call.attempt)
+        self._unassign(call)
+        call.to(CallEvent.RETRIED)
+        retrying.note_end(call, error, node.node_id)
+        call.retry_at = self._now + wait_s
+        if wait_s:
+            self._alarms.set(call)
+        else:
+            self._waited_after_error(call)
+        return True
+
+    def _waited_after_error(self, call: Call) -> None:
+        call.retry_at = None
+        call.to(CallEvent.RERUN)
+        self._enqueue_again(call)
+        self._check_place(call)
 
     def _attempt_lost(self, call: Call, node: Node, why: str) -> None:
         """The node is gone with this attempt. One that had ended is on its way to the client, who asks again if it isn't."""
@@ -601,22 +631,24 @@ class Broker:
         if call.sent_item:
             reason = "it had delivered items already, so it isn't run again"
         elif call.runs > retries:
-            reason = f"it had run {call.runs} times and {retries} retries are allowed"
+            reason = f"it had run {retrying.times(call.runs)} and {retries} retries are allowed"
         else:
-            if lost_node_id and lost_node_id not in call.submit.options.not_on:
-                call.changed_submit().options.not_on.append(lost_node_id)
             if self._placing.candidates(call.key) or call.queue_deadline is not None:
+                retrying.note_end(call, pb.ErrorInfo(code="lost", message=why), lost_node_id)
                 self._enqueue_again(call)
                 return
             reason = "no other node can run it"
         where = (
             f"node '{lost_node_id}' vanished with '{call.title}' ({why})" if lost_node_id else f"'{call.title}': {why}"
         )
-        text = f"{where}; {reason}. It may have run"
-        self._fail(call, pb.ErrorInfo(code="lost", message=text, node_id=lost_node_id))
+        text = f"{where}; {reason}. {'It may have run' if call.runs else 'It never ran'}"
+        error = pb.ErrorInfo(code="lost", message=text, node_id=lost_node_id)
+        if retries == 0:
+            error.details["retries"] = "0"
+        self._fail(call, error)
 
     def _retries(self, call: Call) -> int:
-        return self.settings.default_retries if call.retries is None else call.retries
+        return retrying.allowed(call, self.settings.default_retries)
 
     def _assign(self, call: Call, node: Node, event: CallEvent) -> None:
         call.to(event)
@@ -685,7 +717,9 @@ class Broker:
         if call.deadline is not None:
             submit.options.timeout_s = call.deadline - self._now
         submit.attempt = call.attempt
-        if self.settings.default_retries == 0:
+        if node.rules:
+            retrying.take_rules(call, node)
+        if self.settings.default_retries == 0 and not submit.options.idempotent:
             submit.options.retries_set = True  # so that the node knows
         call.is_handed_over = True
         self._send(node.session, call.frame)
@@ -732,6 +766,9 @@ class Broker:
         return waited_for is not None and self._now >= waited_for
 
     def _expire(self, call: Call) -> None:
+        if call.state is CallState.BACKING_OFF:
+            self._waited_after_error(call)
+            return
         waits = call.state in (CallState.QUEUED, CallState.HELD)
         if call.state is CallState.HELD:
             call.runs = max(call.runs, 1)  # for all that is known here

@@ -316,6 +316,7 @@ class ClientSession:
     def _allow(self, call: OpenCall) -> None:
         """Its attempt is about to begin, for which it needs this side's word."""
         call.was_allowed = True
+        call.submit.options.retries_set, call.submit.options.retries = True, 0  # its function's owner may have said so
         call.seq = call.taken_seq = 1
         self._acknowledge(call.submit.call_id, call)
         self._acks_are_urgent = True
@@ -324,7 +325,7 @@ class ClientSession:
         """Another attempt wants to begin, so the one that was allowed to is lost."""
         text = "the node that was to run it, or the gateway, vanished; it may have run, and retries=0 allows no second time"
         self.cancel(call.submit.call_id, "an earlier attempt of it may have run")
-        lost = pb.ErrorInfo(code="lost", message=text, may_have_run=True)
+        lost = pb.ErrorInfo(code="lost", message=text, may_have_run=True, details={"retries": "0"})
         self._effects.append(Judged(call.submit.call_id, lost))
 
     def _on_verdict(self, verdict: pb.Verdict) -> None:

@@ -44,6 +44,9 @@ def _check_call(call: Call, queues: Queues, sessions: Mapping[bytes, Session]) -
         assert call.node is None, "a waiting call has no node"
     if call.state is CallState.QUEUED:
         assert queues.holds(call), "a queued call is in its queue"
+    if call.state is CallState.BACKING_OFF:
+        assert call.node is None and call.client is not None, "who waits after an error is nowhere, and somebody's"
+        assert call.retry_at is not None, "and waits until a time"
     if call.state is CallState.HELD:
         assert call.hold_until is not None, "a call is held until a time"
     if call.client is not None:

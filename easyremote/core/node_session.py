@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from easyremote.config import PROTOCOL_VERSION, WindowSettings
+from easyremote.core.retrying import brief
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 STARTED_AFTER_S = 0.02
@@ -296,6 +297,8 @@ class NodeSession:
             return
         if submit.options.timeout_s > 0:
             attempt.deadline = self._now + submit.options.timeout_s
+        if submit.earlier and submit.earlier[-1].code != "lost":
+            attempt.started.after = brief(submit.earlier[-1])
         self._attempts[attempt.key] = attempt
         if submit.options.retries_set and submit.options.retries == 0:
             self._announce(attempt)
@@ -422,6 +425,8 @@ class NodeSession:
             event.started.CopyFrom(attempt.started)
         if body in ("result", "error"):
             attempt.has_ended = True
+            if body == "error" and attempt.submit.earlier:
+                event.error.earlier.extend(attempt.submit.earlier)
             self._announced.pop(attempt.key, None)
             if attempt.started_at is not None:
                 event.run_s = self._now - attempt.started_at

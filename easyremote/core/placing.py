@@ -71,6 +71,7 @@ class Placing:
 
     def take_offers(self, node: Node, offers: Iterable[pb.FunctionSpec]) -> None:
         node.offers = {spec.name: spec for spec in offers}
+        node.rules = {name: spec for name, spec in node.offers.items() if spec.idempotent or spec.HasField("retry")}
         since: dict[str, int] = {}
         for name in node.offers:
             self._registrations += 1

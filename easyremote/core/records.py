@@ -106,6 +106,7 @@ class Node:
     host: str = field(init=False)
     offers: dict[str, pb.FunctionSpec] = field(default_factory=dict)
     offered_since: dict[str, int] = field(default_factory=dict)  # a counter that grows with each registration
+    rules: dict[str, pb.FunctionSpec] = field(default_factory=dict)  # offers whose owner says when calls are run again
     calls: dict[bytes, Call] = field(default_factory=dict)  # every call it holds, ended ones that wait for an ack too
     running_count: int = 0
     finished: int = 0
@@ -331,6 +332,7 @@ class Call:
     deadline: float | None = None
     queue_deadline: float | None = None
     hold_until: float | None = None  # how long it waits for whom the restart of a gateway keeps away
+    retry_at: float | None = None  # how long it waits after an error
 
     def to(self, event: CallEvent) -> None:
         after = TABLE.get((self.state, event))
@@ -348,6 +350,9 @@ class Call:
     def due(self) -> float:
         """When it has to be looked at, if nothing happens to it before; infinity: never."""
         due = math.inf if self.hold_until is None else self.hold_until
+        if self.state is CallState.BACKING_OFF:
+            assert self.retry_at is not None
+            return self.retry_at
         if self.state is CallState.QUEUED or self.state is CallState.HELD:
             if self.deadline is not None:
                 due = min(due, self.deadline)
@@ -379,12 +384,6 @@ class Call:
         """What people call it."""
         name = self.submit.options.label or self.submit.function or self.submit.code.spec.name or "code"
         return name[:MAX_NAME]
-
-    @property
-    def retries(self) -> int | None:
-        """Attempts that it may have beyond the first; None: as many as the gateway's default."""
-        options = self.submit.options
-        return min(options.retries, MAX_RETRIES) if options.retries_set else None
 
 
 @dataclass(slots=True, eq=False)

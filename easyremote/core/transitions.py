@@ -22,6 +22,7 @@ class CallState(enum.Enum):
     QUEUED = "queued"
     ASSIGNED = "assigned"  # sent to a node
     RUNNING = "running"  # the node reported its first event
+    BACKING_OFF = "backing off"  # it failed, and waits to be run again
     ENDED = "ended"  # its last event passed here; the client hasn't acknowledged it yet
 
 
@@ -36,7 +37,8 @@ class CallEvent(enum.Enum):
     NODE_LOST = "node lost"  # and it may run again
     CLAIMED = "claimed"  # a node came back with it
     HOLD_EXPIRED = "hold expired"
-    RERUN = "rerun"  # its result was lost with its node before the client had it
+    RERUN = "rerun"  # its result was lost with its node before the client had it, or it has waited after an error
+    RETRIED = "retried"  # it ended with an error after which it is to be run again
 
 
 TABLE: dict[tuple[CallState, CallEvent], CallState] = {
@@ -52,6 +54,9 @@ TABLE: dict[tuple[CallState, CallEvent], CallState] = {
     (CallState.RUNNING, CallEvent.STARTED): CallState.RUNNING,
     (CallState.RUNNING, CallEvent.ENDED): CallState.ENDED,
     (CallState.RUNNING, CallEvent.NODE_LOST): CallState.QUEUED,
+    (CallState.BACKING_OFF, CallEvent.RERUN): CallState.QUEUED,
+    (CallState.BACKING_OFF, CallEvent.ENDED): CallState.ENDED,  # its time ran out
+    (CallState.ENDED, CallEvent.RETRIED): CallState.BACKING_OFF,
     (CallState.ENDED, CallEvent.NODE_LOST): CallState.ENDED,
     (CallState.ENDED, CallEvent.RERUN): CallState.QUEUED,
     (CallState.ENDED, CallEvent.STARTED): CallState.ENDED,  # sent again after a reconnect

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import linecache
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 from easyremote.config import INLINE_BYTES, TRACEBACK_BYTES
 from easyremote.errors import EasyRemoteError, RemoteError, RemoteFrame, from_code
 from easyremote.execution.output import wire_text
+from easyremote.execution.retriable import is_named
 from easyremote.tracebacks import is_internal
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -18,10 +20,13 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 _MAX_FRAMES = 100
 
 
-def describe(error: BaseException, node_id: str) -> pb.ErrorInfo:
-    """All that the client is told about an exception. Never raises."""
+def describe(error: BaseException, node_id: str, retry_on: Iterable[str] = ()) -> pb.ErrorInfo:
+    """All that the client is told about an exception. Never raises. `retry_on`: types after which its call runs again."""
     try:
-        return _described(error, node_id)
+        info = _described(error, node_id)
+        if retry_on and is_named(type(error), retry_on):
+            info.retriable = True
+        return info
     except Exception as broken:
         text = f"{type(error).__name__} (it can't be described: {type(broken).__name__})"
         return pb.ErrorInfo(code="remote", node_id=node_id, type=type(error).__name__, message=text, traceback=text)

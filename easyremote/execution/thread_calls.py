@@ -50,6 +50,7 @@ class ThreadEmitter:
         self._post_whole = post
         self._shared = shared
         self._accept = submit.options.accept
+        self._retry_on = submit.options.retry_on
         self._wants_output = submit.options.output
         self._buffer = OutputBuffer(self._send_output)
         self._lock = threading.Lock()
@@ -108,7 +109,7 @@ class ThreadEmitter:
     def failed(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
             self._buffer.flush()
-        self._post_event(pb.Event(error=describe(error, self.node_id)), "error", None)
+        self._post_event(pb.Event(error=describe(error, self.node_id, self._retry_on)), "error", None)
 
     def _send_output(self, is_stderr: bool, text: str) -> None:
         if not self.is_async:

@@ -285,7 +285,7 @@ class _Emitter:
             self._worker.let_interrupts()
 
     def failed(self, error: BaseException) -> None:
-        self._end(pb.Event(error=describe(error, self.node_id)))
+        self._end(pb.Event(error=describe(error, self.node_id, self.submit.options.retry_on)))
 
     def _payload(self, encoded: codec.Encoded) -> pb.Payload:
         return to_payload(encoded, self._worker.shared)

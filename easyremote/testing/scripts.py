@@ -12,7 +12,8 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 class Script:
     """A function that prints, yields and ends. It travels as the call's arguments.
 
-    `ends`: "value", "error" or "never" (only when it is stopped). `item_bytes` is what an item weighs in the window;
+    `ends`: "value", "error" or "never" (only when it is stopped); attempts with numbers up to `failing` end with an error
+    that is retriable. `item_bytes` is what an item weighs in the window;
     it isn't really that large. `argument_bytes` and `value_bytes` are, and are fetched when they aren't 0.
     """
 
@@ -24,6 +25,7 @@ class Script:
     ends: str = "value"
     argument_bytes: int = 0
     value_bytes: int = 0
+    failing: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode().ljust(self.argument_bytes)
@@ -32,13 +34,13 @@ class Script:
     def decode(cls, data: bytes) -> Script:
         return cls(**json.loads(data))
 
-    def events(self) -> list[tuple[pb.Event, int]]:
-        """Each event that a run emits, and what it weighs."""
+    def events(self, attempt: int) -> list[tuple[pb.Event, int]]:
+        """Each event that this attempt emits, and what it weighs."""
         told = [(pb.Event(output=pb.Output(text=f"line {i}")), 10) for i in range(self.outputs)]
         items = [(pb.Event(item=pb.Payload(data=self.item(i))), self.item_bytes) for i in range(self.items)]
         both = [event for pair in zip(told, items, strict=False) for event in pair]
         rest = told[len(items) :] + items[len(told) :]
-        return both + rest + self._last()
+        return both + rest + self._last(attempt)
 
     def item(self, index: int) -> bytes:
         return json.dumps([self.key, index, self.item_bytes]).encode()
@@ -46,7 +48,9 @@ class Script:
     def value(self) -> bytes:
         return f"value of {self.key}".encode()
 
-    def _last(self) -> list[tuple[pb.Event, int]]:
+    def _last(self, attempt: int) -> list[tuple[pb.Event, int]]:
+        if attempt <= self.failing:
+            return [(pb.Event(error=pb.ErrorInfo(code="remote", message=self.key, retriable=True)), 0)]
         if self.ends == "error":
             return [(pb.Event(error=pb.ErrorInfo(code="remote", message=self.key)), 0)]
         if self.ends == "value":
@@ -86,6 +90,16 @@ class Asked:
     @property
     def has_ended(self) -> bool:
         return bool(self.outcomes)
+
+    def retries(self, default: int) -> int:
+        """Attempts that it may have beyond the first."""
+        return self.options.retries if self.options.retries_set else default
+
+    def expected(self, default_retries: int) -> tuple[str, int]:
+        """How it ends where nothing goes wrong but itself, and after how many runs."""
+        script = self.script
+        runs = 1 + min(script.failing, 0 if script.items else self.retries(default_retries))
+        return "remote" if runs <= script.failing or script.ends == "error" else "value", runs
 
     @property
     def is_once_only(self) -> bool:

@@ -103,6 +103,7 @@ class Plan:
     waiting: float = 0.1  # with a queue timeout
     prioritized: float = 0.1
     large: float = 0.15  # arguments or values that are fetched
+    retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
     begins_within_s: float = float("inf")  # where slots are free, no call may wait longer
     check_every: int = 1  # how often the gateway's invariants are checked, in steps of it; more for large worlds
@@ -185,12 +186,13 @@ class World:
 
     def _check_ends(self) -> None:
         for asked in self.calls.values():
-            if asked.is_orphan:
-                continue
+            if asked.is_orphan or (asked.script.failing and asked.deadline is not None):
+                continue  # one that has no time to wait ends with its error
             if self.plan.gentle and asked.outcomes[0] not in ("cancelled", "deadline"):
-                expected = "remote" if asked.script.ends == "error" else "value"
+                expected, runs = asked.expected(self.plan.settings.default_retries)
                 self._expect(asked.outcomes == [expected], f"{asked.name} ended with {asked.outcomes}, not {expected}")
-                self._expect(len(asked.executions) == 1, f"{asked.name} was begun {len(asked.executions)} times")
+                begun = len(asked.executions)
+                self._expect(begun == runs, f"{asked.name} was begun {begun} times, not {runs}")
 
     def _expect(self, condition: bool, text: str) -> None:
         if not condition:
@@ -205,7 +207,7 @@ class World:
         self._expect(node.running_count <= node.slots, f"{node.name} runs {node.running_count} of {node.slots}")
         waited_s = self.schedule.now - asked.asked_at
         self._expect(waited_s < self.plan.begins_within_s, f"{asked.name} began only after {waited_s:.1f} s")
-        once = asked.is_once_only or self.plan.gentle
+        once = asked.is_once_only or (self.plan.gentle and not asked.script.failing)
         self._expect(len(asked.executions) == 1 or not once, f"{asked.name} is begun again: {asked.executions}")
         if asked.deadline is not None:
             late_s = self.schedule.now - asked.deadline
@@ -277,6 +279,10 @@ class World:
         at = work.uniform(0.5, plan.active_s)
         client, call_id = work.randrange(plan.clients), work.randbytes(16)
         function = work.choice(FUNCTIONS)
+        if plan.retried and work.random() < plan.retried:
+            script = replace(script, failing=work.randint(1, 4))
+            options.retry_on.append("Flaky")
+            options.backoff_s = work.choice((0.0, 0.1, 1.0))
         asked = Asked(call_id, function, script, options, 0.0, "")
         minds_the_clock = work.random() < 0.5
         self._at(at, lambda: self._ask(asked, client, take_s, gives_up_after, minds_the_clock))

@@ -152,7 +152,7 @@ class Run:
             self._emit(pb.Event(error=pb.ErrorInfo(code="lost", message="its arguments can't be had any more")), 0)
             return
         self._script = Script.decode(data)
-        self._events = self._script.events()
+        self._events = self._script.events(self.attempt.number)
         self.go_on()
 
     @property

@@ -43,6 +43,10 @@ PLANS = {
     "everything gentle": Plan(
         gentle=True, nodes=2, calls=40, large=0.3, faults=GENTLE_FAULTS[:-1], fault_count=20, fault_lasts_s=SHORT
     ),
+    "errors that are retried": Plan(gentle=True, retried=0.7),
+    "errors that are retried, and short cuts": Plan(
+        gentle=True, retried=0.7, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT
+    ),
     # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
     "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
     "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
@@ -64,6 +68,7 @@ PLANS = {
     ),
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
+    "everything, and errors that are retried": Plan(retried=0.6, faults=FAULTS, fault_count=12, duplicates=0.1),
     "everything to one node": Plan(nodes=1, clients=1, slots=1, calls=20, streams=0.6, faults=FAULTS, fault_count=12),
 }
 

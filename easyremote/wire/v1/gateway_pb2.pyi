@@ -149,7 +149,7 @@ class AttemptState(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency")
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "idempotent", "retry")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +159,8 @@ class FunctionSpec(_message.Message):
     SHIPPED_FIELD_NUMBER: _ClassVar[int]
     LOAD_BALANCING_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kind: FunctionKind
@@ -168,7 +170,21 @@ class FunctionSpec(_message.Message):
     shipped: bool
     load_balancing: bool
     max_concurrency: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ...) -> None: ...
+    idempotent: bool
+    retry: RetryRule
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ...) -> None: ...
+
+class RetryRule(_message.Message):
+    __slots__ = ("retries", "retries_set", "retry_on", "backoff_s")
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_SET_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ON_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
+    retries: int
+    retries_set: bool
+    retry_on: _containers.RepeatedScalarFieldContainer[str]
+    backoff_s: float
+    def __init__(self, retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("name", "kind", "has_default", "default_text", "annotation_text")
@@ -227,7 +243,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +260,8 @@ class Submit(_message.Message):
     ATTEMPT_FLOOR_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_TASKS_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -260,10 +278,12 @@ class Submit(_message.Message):
     attempt_floor: int
     tasks: _containers.RepeatedScalarFieldContainer[bytes]
     skipped_tasks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
+    hedge_of: bytes
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "retry_on", "backoff_s", "idempotent")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +298,9 @@ class Options(_message.Message):
     ACCEPT_FIELD_NUMBER: _ClassVar[int]
     NOT_ON_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ON_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -292,7 +315,10 @@ class Options(_message.Message):
     accept: str
     not_on: _containers.RepeatedScalarFieldContainer[str]
     priority: int
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ...) -> None: ...
+    retry_on: _containers.RepeatedScalarFieldContainer[str]
+    backoff_s: float
+    idempotent: bool
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -465,16 +491,18 @@ class Returned(_message.Message):
     def __init__(self, first: _Optional[int] = ..., stop: _Optional[bool] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("node_id", "version", "kind", "waits")
+    __slots__ = ("node_id", "version", "kind", "waits", "after")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     WAITS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     version: str
     kind: FunctionKind
     waits: bool
-    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., waits: _Optional[bool] = ...) -> None: ...
+    after: str
+    def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., waits: _Optional[bool] = ..., after: _Optional[str] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("is_stderr", "text")
@@ -511,7 +539,7 @@ class Progress(_message.Message):
     def __init__(self, done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
-    __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "task", "details")
+    __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "task", "details", "retriable", "earlier")
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -543,6 +571,8 @@ class ErrorInfo(_message.Message):
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
+    RETRIABLE_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     code: str
     type: str
     message: str
@@ -554,7 +584,9 @@ class ErrorInfo(_message.Message):
     frames: _containers.RepeatedCompositeFieldContainer[ErrorInfo.Frames]
     task: int
     details: _containers.ScalarMap[str, str]
-    def __init__(self, code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., exception: _Optional[_Union[Payload, _Mapping]] = ..., node_id: _Optional[str] = ..., may_have_run: _Optional[bool] = ..., retry_after_s: _Optional[float] = ..., frames: _Optional[_Iterable[_Union[ErrorInfo.Frames, _Mapping]]] = ..., task: _Optional[int] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    retriable: bool
+    earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
+    def __init__(self, code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., traceback: _Optional[str] = ..., exception: _Optional[_Union[Payload, _Mapping]] = ..., node_id: _Optional[str] = ..., may_have_run: _Optional[bool] = ..., retry_after_s: _Optional[float] = ..., frames: _Optional[_Iterable[_Union[ErrorInfo.Frames, _Mapping]]] = ..., task: _Optional[int] = ..., details: _Optional[_Mapping[str, str]] = ..., retriable: _Optional[bool] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("call_id", "error")
