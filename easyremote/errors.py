@@ -22,6 +22,7 @@ __all__ = [
     "FunctionNotFound",
     "GatewayNotFound",
     "GatewayUnreachable",
+    "InsufficientResources",
     "LocalProtocolError",
     "NoNodeAvailable",
     "NodeGone",
@@ -158,6 +159,12 @@ class NoNodeAvailable(Unavailable):
     """No connected node can run this call."""
 
     code = "no_node"
+
+
+class InsufficientResources(NoNodeAvailable):
+    """No connected node will ever have what this call needs. `details` has `wanted_NEED` and `most_NEED` for each such need."""
+
+    code = "insufficient_resources"
 
 
 class NodeGone(Unavailable):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
 from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
+from easyremote.core.resources import MAX_LABEL, MAX_LABELS
 from easyremote.core.strategies import known_strategies
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -69,6 +70,11 @@ def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
     options = submit.options
     if len(function) > MAX_NAME or len(options.node_id) > MAX_NAME or (is_code and len(submit.code.python) > MAX_NAME):
         return _refuse_name(submit)
+    if options.HasField("needs"):
+        labels = options.needs.labels
+        if len(labels) > MAX_LABELS or any(len(text) > MAX_LABEL for pair in labels.items() for text in pair):
+            text = f"a call asks for at most {MAX_LABELS} labels, of at most {MAX_LABEL} characters each"
+            return pb.ErrorInfo(code="usage", message=text)
     strategy = options.strategy
     if strategy and strategy not in known_strategies():
         known = ", ".join(known_strategies())

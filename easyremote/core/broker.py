@@ -37,6 +37,7 @@ from easyremote.core.records import (
     Session,
 )
 from easyremote.core.relay import Relay
+from easyremote.core.rooms import busy, holdings
 from easyremote.core.transitions import UNREPEATABLE, CallEvent, CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -138,7 +139,7 @@ class Broker:
         self._now = now
         passed_s = now - self._ticked_at
         self._forgive_standstill(passed_s)
-        self._placing.time_passed(passed_s)
+        has_less = self._placing.time_passed(passed_s, now)
         self._ticked_at = now
         for session in list(self._sessions.values()):
             if session.conn is None:
@@ -156,7 +157,9 @@ class Broker:
             self._expire(call)
             if call.call_id in self._calls:
                 self._alarms.set(call)
-        self._fail_unplaceable(only_limited=True)
+        self._fail_unplaceable(only_limited=not has_less)
+        if self._queues.by_key:
+            self._placing.keeping.tick(self._queues, self._placing.with_terms, now)
         return self._take()
 
     def _forgive_standstill(self, gap_s: float) -> None:
@@ -204,14 +207,17 @@ class Broker:
         if node is None:
             node = Node(state.node_id, session, state.slots, state.price, dict(state.labels))
             session.node = node
+            self._placing.rooms.furnish(node, state.capacity)
         node.slots = state.slots
+        node.set_limit()
         self._placing.add(node)
         self._placing.take_offers(node, state.offers)
         held = {(attempt.call_id, attempt.attempt) for attempt in state.attempts}
+        grants = holdings(state)
         for call in [call for call in node.calls.values() if (call.call_id, call.attempt) not in held]:
             self._not_there(call, node)
         for attempt in state.attempts:
-            self._claim(node, attempt)
+            self._claim(node, attempt, grants.get((attempt.call_id, attempt.attempt)))
         if other is not None and other is not node:  # the name has its new owner, so calls that need it can go there
             self._end_session(other.session, "another process took its name")
         self._fail_unplaceable()
@@ -230,32 +236,32 @@ class Broker:
         else:
             self._enqueue_again(call)
 
-    def _claim(self, node: Node, state: pb.AttemptState) -> None:
-        """A node that came back says that it holds this attempt."""
+    def _claim(self, node: Node, state: pb.AttemptState, grant: pb.Grant | None) -> None:
+        """A node that came back says that it holds this attempt, and what that has there."""
         call = self._calls.get(state.call_id)
         if not 1 <= state.attempt <= MAX_ATTEMPT or len(state.call_id) != 16:
             self._forget_at(node, state.call_id, state.attempt)
             return
         if call is None:
-            call = self._adopt(node, state)
+            call = self._adopt(node, state, grant)
         elif call.node is node and call.attempt == state.attempt:
             self._skip_tasks(call)  # it was there all the time, and may not have heard
         elif _is_newer(state, call):
-            self._take_over(call, node, state)
+            self._take_over(call, node, state, grant)
         else:
             self._forget_at(node, state.call_id, state.attempt)
             return
         if call.is_abandoned:
             self._cancel_at(node, call, "nobody waits for it any more")
 
-    def _adopt(self, node: Node, state: pb.AttemptState) -> Call:
+    def _adopt(self, node: Node, state: pb.AttemptState, grant: pb.Grant | None) -> Call:
         """The gateway was restarted and the call's client isn't back yet: keep a place for it."""
         call = self._new_call(pb.Frame(submit=pb.Submit(call_id=state.call_id)), None, CallState.HELD)
         self._calls[call.call_id] = call
-        self._take_over(call, node, state)
+        self._take_over(call, node, state, grant)
         return call
 
-    def _take_over(self, call: Call, node: Node, state: pb.AttemptState) -> None:
+    def _take_over(self, call: Call, node: Node, state: pb.AttemptState, grant: pb.Grant | None) -> None:
         """Go on with this attempt instead of waiting for one, or instead of an older one."""
         if call.node is not None:
             self._forget_at(call.node, call.call_id, call.attempt)
@@ -267,6 +273,7 @@ class Broker:
         call.is_claimed = True
         call.hold_until = self._now + self.settings.grace_s if call.client is None else None
         self._alarms.set(call)
+        call.grant = grant
         self._assign(call, node, CallEvent.CLAIMED)
         if call.client is not None:
             self._send(node.session, self._resume(call))
@@ -565,6 +572,7 @@ class Broker:
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
+            self._release(call, node)
             if event.run_s > 0:
                 node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed)
             is_to_blame = failed and not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
@@ -656,6 +664,9 @@ class Broker:
         call.sent_at = self._now
         node.calls[call.call_id] = call
         node.running_count += 1
+        if call.grant is not None:
+            node.room.hold(call.grant)
+            node.set_limit()
         node.is_out_of_sight = False
         if call.key.function not in node.durations:
             node.trying.add(call.key.function)
@@ -668,11 +679,20 @@ class Broker:
         self._relay.attempt_left(call)
         if call.occupies_slot:
             node.running_count -= 1
+            self._release(call, node)
             node.trying.discard(call.key.function)
             self._placing.changed(node)
         node.calls.pop(call.call_id, None)
         call.node = None
         call.to(CallEvent.NODE_LOST)
+
+    def _release(self, call: Call, node: Node) -> None:
+        """The attempt holds nothing there any more."""
+        grant, call.grant = call.grant, None
+        if grant is not None:
+            node.room.release(grant)
+            node.set_limit()
+            self._placing.rooms.released(node, grant, self._placing.nodes)
 
     def _on_offers(self, session: Session, frame: pb.Frame) -> None:
         node = session.node
@@ -680,6 +700,7 @@ class Broker:
             return
         if frame.offers.slots:
             node.slots = min(frame.offers.slots, MAX_SLOTS)
+            node.set_limit()
         self._placing.take_offers(node, frame.offers.offers)
         self._send(session, pb.Frame(offers_taken=pb.OffersTaken(revision=frame.offers.revision)))
         self._fail_unplaceable()
@@ -687,7 +708,7 @@ class Broker:
 
     def _on_load(self, session: Session, frame: pb.Frame) -> None:
         if session.node is not None:
-            self._placing.loaded(session.node, frame.load)
+            self._placing.loaded(session.node, frame.load, self._now)
 
     def _on_goodbye(self, session: Session, frame: pb.Frame) -> None:
         self._end_session(session, "it said goodbye")
@@ -712,8 +733,14 @@ class Broker:
         call.declined_at = None
         if not node.share.is_at_rest:
             node.charge(call)
+        if node.has_terms or call.key.needs is not None:
+            call.grant = self._placing.grant(call.key, node)
         self._assign(call, node, CallEvent.DISPATCHED)
         submit = call.changed_submit()
+        if call.grant is not None:
+            submit.grant.CopyFrom(call.grant)
+        elif submit.HasField("grant"):
+            submit.ClearField("grant")
         if call.deadline is not None:
             submit.options.timeout_s = call.deadline - self._now
         submit.attempt = call.attempt
@@ -736,12 +763,17 @@ class Broker:
     def _dispatch_to(self, node: Node) -> None:
         """The node has credit, or offers something new: give it the calls whose turn it is."""
         placing, queues, passed_over = self._placing, self._queues, set[QueueKey]()
-        while node.has_credit:
-            lines = [line for line in queues.lines_for(node) if placing.takes(node, line.key)] if queues.by_key else []
+        if node.keeper is not None:
+            placing.keeping.look(node)
+        while node.has_credit or node.keeper is not None:
+            waiting = (
+                [line for line in queues.lines_for(node) if placing.takes(node, line.key)] if queues.by_key else []
+            )
+            lines = [line for line in waiting if placing.has_room(node, line.key)]
             if passed_over:
                 lines = [line for line in lines if line.key not in passed_over]
             if not lines:
-                if not passed_over:
+                if not waiting:
                     node.share.rest()
                 return
             node.something_waits()
@@ -786,7 +818,7 @@ class Broker:
     def _timed_out(self, call: Call) -> None:
         waited = self._now - call.created_at
         problem = self._placing.problem(call)
-        why = problem.message if problem is not None else "every node that offers it was busy"
+        why = problem.message if problem is not None else busy(call, self._placing.candidates(call.key))
         if call.submit.options.timeout_s < 0:
             why = "it had none left when it came"
         if call.state is CallState.QUEUED:
@@ -839,7 +871,12 @@ class Broker:
         self._actions.append(SendChunk(session.session_id, chunk))
 
     def _take(self) -> list[Action]:
-        if self._placing.declined:
+        placing = self._placing
+        if placing.keeping.nodes:
+            placing.keeping.settle(self._queues)
+        while placing.rooms.freed:
+            self._dispatch_to(placing.rooms.freed.popitem()[0])
+        if placing.declined:
             self._place_declined()
         actions, self._actions = self._actions, []
         return actions

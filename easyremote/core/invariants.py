@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from easyremote.core.queues import Queues
@@ -28,6 +29,7 @@ def check(
         assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
         assert all(calls.get(call.call_id) is call for call in node.calls.values()), "a node's calls are known"
         node.share.check(sessions)
+    _check_rooms(nodes)
     for session in sessions.values():
         for call in session.calls.values():
             assert calls.get(call.call_id) is call and call.client is session, "a client's calls are known as its own"
@@ -37,9 +39,49 @@ def check(
         assert sessions.get(session.session_id) is session, "who has a connection is known"
 
 
+def _check_rooms(nodes: Mapping[str, Node]) -> None:
+    """What calls hold is what they were granted, and nowhere more than there is, but for what was there before a restart."""
+    granted = [
+        (node, call.grant, call.is_claimed)
+        for node in nodes.values()
+        for call in node.calls.values()
+        if call.grant is not None
+    ]
+    if not granted and not any(node.has_terms for node in nodes.values()):
+        return
+    for node in nodes.values():
+        own = [grant for holder, grant, _ in granted if holder is node]
+        room = node.room
+        assert room.reserved == sum(grant.slots - 1 for grant in own), "slots beyond one a call are counted"
+        counts = Counter(grant.counts_as for grant in own if grant.counts_as)
+        assert room.counts == counts, "calls of functions that have a max_concurrency are counted"
+        for what in ("cpus", "memory"):
+            pot = getattr(room, what)
+            users = [entry for entry in granted if getattr(entry[0].room, what) is pot]
+            amount = "millicpus" if what == "cpus" else "memory_bytes"
+            assert pot.held == sum(getattr(grant, amount) for _, grant, _ in users), f"{what} are counted"
+            assert pot.held <= pot.total or any(claimed for *_, claimed in users), f"no more {what} than there are"
+        for gpu in room.gpus.values():
+            holders = [
+                (grant, claimed)
+                for holder, grant, claimed in granted
+                for held in holder.room.of(grant.gpus)
+                if held is gpu
+            ]
+            assert gpu.calls == len(holders), "calls on a GPU are counted"
+            assert gpu.held == sum(grant.gpu_memory_bytes for grant, _ in holders), "a GPU's memory is counted"
+            if not any(claimed for _, claimed in holders):
+                assert gpu.held <= gpu.total, "no more of a GPU's memory than there is"
+                assert len(holders) < 2 or not any(grant.is_exclusive for grant, _ in holders), (
+                    "whole GPUs have one call"
+                )
+
+
 def _check_call(call: Call, queues: Queues, sessions: Mapping[bytes, Session]) -> None:
     if call.occupies_slot:
         assert call.node is not None and call.node.calls.get(call.call_id) is call, "a running call has its node"
+    else:
+        assert call.grant is None, "only a running call holds something"
     if call.state in (CallState.QUEUED, CallState.HELD):
         assert call.node is None, "a waiting call has no node"
     if call.state is CallState.QUEUED:

@@ -5,6 +5,8 @@ Rules:
 - Every event gets the next number of its attempt and is kept until it is acknowledged; after a reconnect all that is kept is
   sent again, and whoever has it already drops it.
 - A producer may run ahead of its consumer by a window of events and bytes; then it is told to wait.
+- An attempt begins when the slots that it was granted are free, and its GPUs too: what the gateway has given up may still be
+  stopping there.
 - An attempt of a call with retries=0 begins only when its client has acknowledged its first event, the one that announces it:
   whoever has lost track of such a call then knows whether it can have run.
 """
@@ -140,6 +142,8 @@ class Attempt:
     kept_bytes: int = 0
     kept_items: int = 0
     room: int = 0  # items that it may be ahead
+    slots: int = 1
+    is_granted: bool = False  # the gateway says what it may use
     closed_at: float = 0.0  # when it was so far ahead that its producer was told to wait
     has_ended: bool = False
     stopping: str = ""
@@ -165,6 +169,7 @@ class NodeSession:
         self._announced: dict[tuple[bytes, int], Attempt] = {}  # they wait for their client's word
         self._waiting: deque[Attempt] = deque()  # and these for a slot
         self._running: dict[tuple[bytes, int], Attempt] = {}
+        self._reserved = 0  # slots of those that run, beyond one for each
         self._effects: list[NodeEffect] = []
         self._now = 0.0
 
@@ -176,6 +181,11 @@ class NodeSession:
         state = pb.NodeState()
         state.CopyFrom(self._state)
         state.attempts.extend(pb.AttemptState(call_id=call_id, attempt=number) for call_id, number in self._attempts)
+        state.holdings.extend(
+            pb.Holding(call_id=attempt.call_id, attempt=attempt.number, grant=attempt.submit.grant)
+            for attempt in self._attempts.values()
+            if attempt.submit.HasField("grant")
+        )
         return pb.Frame(
             hello=pb.Hello(
                 protocol_min=1,
@@ -265,7 +275,7 @@ class NodeSession:
                 self._emit(attempt, event, size)
             elif event.WhichOneof("body") in ("result", "error"):
                 attempt.has_ended = True
-                self._running.pop(attempt.key, None)
+                self._stopped_running(attempt)
                 self._effects.append(Release(attempt))  # again: payloads may have been made since it was forgotten
         self._start_next()
         return self._take()
@@ -295,6 +305,8 @@ class NodeSession:
         attempt = Attempt(submit.call_id, submit.attempt, submit, room=self._window.max_events)
         if attempt.key in self._attempts:
             return
+        if submit.HasField("grant"):
+            attempt.is_granted, attempt.slots = True, submit.grant.slots
         if submit.options.timeout_s > 0:
             attempt.deadline = self._now + submit.options.timeout_s
         if submit.earlier and submit.earlier[-1].code != "lost":
@@ -375,10 +387,16 @@ class NodeSession:
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
     def _start_next(self) -> None:
-        while self._waiting and len(self._running) < self._state.slots:
-            attempt = self._waiting.popleft()
+        while self._waiting:
+            attempt = self._waiting[0]
+            if self._running and self._used_slots + attempt.slots > self._state.slots:
+                return
             if attempt.has_ended or attempt.key not in self._attempts:
+                self._waiting.popleft()
                 continue
+            if attempt.is_granted and not self._gpus_are_free(attempt.submit.grant):
+                return
+            self._waiting.popleft()
             if self._is_late(attempt):
                 self._end_late(attempt)
                 continue
@@ -387,7 +405,25 @@ class NodeSession:
                 attempt.run_deadline = self._now + attempt.submit.options.run_timeout_s
             attempt.started.node_id = self._state.node_id
             self._running[attempt.key] = attempt
+            self._reserved += attempt.slots - 1
             self._effects.append(Start(attempt))
+
+    @property
+    def _used_slots(self) -> int:
+        return len(self._running) + self._reserved
+
+    def _gpus_are_free(self, grant: pb.Grant) -> bool:
+        """Whether no running attempt has GPUs that are to be had by one alone."""
+        return not grant.gpus or not any(
+            (grant.is_exclusive or other.submit.grant.is_exclusive)
+            and set(grant.gpus).intersection(other.submit.grant.gpus)
+            for other in self._running.values()
+            if other.is_granted
+        )
+
+    def _stopped_running(self, attempt: Attempt) -> None:
+        if self._running.pop(attempt.key, None) is not None:
+            self._reserved -= attempt.slots - 1
 
     def _is_late(self, attempt: Attempt) -> bool:
         return attempt.deadline is not None and self._now >= attempt.deadline and not attempt.has_ended
@@ -430,7 +466,7 @@ class NodeSession:
             self._announced.pop(attempt.key, None)
             if attempt.started_at is not None:
                 event.run_s = self._now - attempt.started_at
-            self._running.pop(attempt.key, None)
+            self._stopped_running(attempt)
         frame = pb.Frame(event=event)
         items = len(event.items.data) if body == "items" else 1
         was_open = self.window_is_open(attempt)
@@ -460,7 +496,9 @@ class NodeSession:
 
     def check(self) -> None:
         """Assert every invariant."""
-        assert len(self._running) <= self._state.slots, "no more run than there are slots"
+        assert self._reserved == sum(a.slots - 1 for a in self._running.values() if a.is_granted), "slots are counted"
+        is_alone = len(self._running) == 1  # one that was granted more than there is runs all the same
+        assert self._used_slots <= self._state.slots or is_alone, "no more run than there are slots"
         for attempt in self._attempts.values():
             numbers = [kept.seq for kept in attempt.kept]
             assert numbers == sorted(numbers), "kept events are in order"

@@ -6,9 +6,12 @@ import difflib
 import logging
 from collections.abc import Iterable, Sequence
 
+from easyremote.core.keeping import Keeping
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.queues import Queues
 from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey
+from easyremote.core.resources import Terms, asked
+from easyremote.core.rooms import Rooms, admission_of, could_ever, never_fits, terms_of
 from easyremote.core.strategies import Ranked, Strategy, make_strategy
 from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -47,7 +50,7 @@ class Placing:
         self._strategies: dict[str, Strategy] = {}
         self._broken: list[Strategy] = []  # those of which it is told that they raise
         self._pools: dict[QueueKey, Pool] = {}  # this and what follows is dropped whenever a node or its offers change
-        self._pool_of: dict[tuple[Node, ...], Pool] = {}
+        self._pool_of: dict[tuple[tuple[Node, ...], tuple[Terms | None, ...]], Pool] = {}
         self._rankings_of: dict[Node, list[Ranking]] = {}
         self._last: tuple[Ranking, Node] | None = None  # the choice before, of calls that came together
         self._registrations = 0
@@ -55,6 +58,8 @@ class Placing:
         self._pressures: dict[str, float] = {}  # by machine
         self.dispatches = 0
         self.declined: dict[QueueKey, None] = {}  # whose first call waits though a node has credit
+        self.rooms = Rooms()
+        self.keeping = Keeping(self._freed)
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
@@ -65,8 +70,11 @@ class Placing:
 
     def remove(self, node: Node) -> None:
         """Its name may have been taken over already."""
-        if self.nodes.get(node.node_id) is node:
+        is_known = self.nodes.get(node.node_id) is node
+        if is_known:
             del self.nodes[node.node_id]
+        self.keeping.left(node)
+        self.rooms.left(node, is_replaced=not is_known)
         self._drop_pools()
 
     def take_offers(self, node: Node, offers: Iterable[pb.FunctionSpec]) -> None:
@@ -77,6 +85,7 @@ class Placing:
             self._registrations += 1
             since[name] = node.offered_since.get(name, self._registrations)
         node.offered_since = since
+        node.has_terms = any(admission_of(node, QueueKey(name, "", "", False, 0.0)) for name in node.offers)
         self._drop_pools()
 
     def lost_calls(self, node: Node) -> None:
@@ -85,16 +94,21 @@ class Placing:
         if node.node_id in self._lost or len(self._lost) < _MAX_LOST:
             self._lost[node.node_id] = node.lost
 
-    def loaded(self, node: Node, load: pb.Load) -> None:
+    def loaded(self, node: Node, load: pb.Load, now: float) -> None:
         """The node reports what its machine is doing. Strategies see it from the next tick on."""
         node.load = load
+        if node.room.gpus and self.rooms.loaded(node, load.gpus, now):
+            self._drop_pools()
         self._pressures[node.host] = _pressure(load)
         if len(self._pressures) > len(self.nodes) + _SPARE:
             hosts = {node.host for node in self.nodes.values()}
             self._pressures = {host: pressure for host, pressure in self._pressures.items() if host in hosts}
 
-    def time_passed(self, passed_s: float) -> None:
-        """What is held against nodes fades, and those that weren't used for long come into question again."""
+    def time_passed(self, passed_s: float, now: float) -> bool:
+        """What is held against nodes fades, and those that weren't used for long come into question again.
+
+        Tells whether nodes have less to offer than before.
+        """
         unused_since = self.dispatches - OUT_OF_SIGHT * len(self.nodes)
         for node in self.nodes.values():
             is_out = 0 < node.last_used < unused_since and not node.running_count
@@ -105,11 +119,20 @@ class Placing:
         if self._lost:
             kept = 0.5 ** (passed_s / FAILURE_HALVES_S)
             self._lost = {name: lost * kept for name, lost in self._lost.items() if lost > NEGLIGIBLE}
+        has_less = self.rooms.time_passed(now)
+        if has_less:
+            self._drop_pools()
+        return has_less
 
     def changed(self, node: Node) -> None:
         """The node got a call or ended one, learned a duration, came or went."""
         for ranking in self._rankings_of.get(node, ()):
             ranking.changed(node)
+
+    def _freed(self, node: Node) -> None:
+        """It may take calls that it didn't take before, though none of its own has ended; or takes some no more."""
+        self.changed(node)
+        self.rooms.freed[node] = None
 
     def _drop_pools(self) -> None:
         self._pools.clear()
@@ -133,26 +156,50 @@ class Placing:
             if len(self._pools) >= _MAX_KEYS:
                 self._drop_pools()
             nodes = tuple(self._find(key))
-            pool = self._pool_of.get(nodes)
+            terms = tuple(admission_of(node, key) for node in nodes)
+            pool = self._pool_of.get((nodes, terms))
             if pool is None:
-                pool = self._pool_of[nodes] = Pool(nodes)
+                by_node = {node: found for node, found in zip(nodes, terms, strict=True) if found is not None}
+                pool = self._pool_of[nodes, terms] = Pool(nodes, by_node)
             self._pools[key] = pool
         return pool
 
     def _find(self, key: QueueKey) -> list[Node]:
-        if key.node_id:
-            pinned = self.nodes.get(key.node_id)
-            return [pinned] if pinned is not None and _can_run(pinned, key) else []
-        found = [node for node in self.nodes.values() if _can_run(node, key)]
+        found = self._serving(key)
         if len(found) > 1 and not key.is_code:
             first = min(found, key=lambda node: node.offered_since[key.function])
             if not first.offers[key.function].load_balancing:
-                return [first]
-        return found
+                found = [first]
+        return [node for node in found if terms_of(node, key) is None or could_ever(node, key)]
+
+    def _serving(self, key: QueueKey) -> list[Node]:
+        """Nodes that offer the function, or take the code, whatever else it needs."""
+        if key.node_id:
+            pinned = self.nodes.get(key.node_id)
+            return [pinned] if pinned is not None and _can_run(pinned, key) else []
+        return [node for node in self.nodes.values() if _can_run(node, key)]
 
     def takes(self, node: Node, key: QueueKey) -> bool:
         """Whether this node runs calls of this key."""
         return node in self._pool(key).members and _is_affordable(node, key)
+
+    def has_room(self, node: Node, key: QueueKey) -> bool:
+        """Whether it has what they need now."""
+        return fits(node, key, self._pool(key))
+
+    def with_terms(self, key: QueueKey) -> Sequence[Node]:
+        """Nodes that could run calls of this key, and where they need more than a slot."""
+        pool = self._pool(key)
+        return [node for node in pool.nodes if node in pool.terms] if pool.terms is not None else ()
+
+    def grant(self, key: QueueKey, node: Node) -> pb.Grant | None:
+        """What a call of this key is to have at this node, which it fits; None: a slot."""
+        terms = self._pool(key).terms
+        if terms is None or node not in terms:
+            return None
+        grant = node.room.grant(terms[node], node.keeper == key)
+        self.keeping.end(key)
+        return grant
 
     def choose(self, call: Call) -> Node | None:
         """A node that takes the call now, by the call's strategy; one that lost it before only where there is no other."""
@@ -160,14 +207,18 @@ class Placing:
         pool = self._pool(key)
         nodes = pool.nodes
         if len(nodes) == 1 and not key.cost_limit:
-            return nodes[0] if nodes[0].has_credit else None
+            is_free = nodes[0].has_credit if pool.terms is None else fits(nodes[0], key, pool)
+            return nodes[0] if is_free else None
         options = call.submit.options
-        if len(nodes) > FEW and not key.cost_limit and not options.not_on:
+        if len(nodes) > FEW and not key.cost_limit and not options.not_on and pool.terms is None:
             strategy = self._strategy(options.strategy)
             ranking = self._ranking(pool, strategy, key.function)
             if ranking is not None:
                 return self._first(ranking) if ranking.keeps_together else ranking.first()
-        ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
+        if pool.terms is None:
+            ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
+        else:
+            ready = [node for node in nodes if fits(node, key, pool) and _is_affordable(node, key)]
         if options.not_on:
             ready = [node for node in ready if node.node_id not in options.not_on] or ready
         if not ready:
@@ -180,7 +231,7 @@ class Placing:
     def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
         pool = self._pool(call.key)
-        if len(pool.nodes) == 1:
+        if len(pool.nodes) == 1 or pool.terms is not None:
             return False
         strategy = self._strategy(call.submit.options.strategy)
         return isinstance(strategy, Ranked) and self._waits(call, node, pool, strategy, queues, now)
@@ -192,7 +243,7 @@ class Placing:
             return False
         strategy = self._strategy(call.submit.options.strategy)
         if isinstance(strategy, Ranked):
-            return self._waits(call, node, pool, strategy, queues, now)
+            return pool.terms is None and self._waits(call, node, pool, strategy, queues, now)
         return self._asked(call, strategy, [node]) is None
 
     def _waits(self, call: Call, node: Node, pool: Pool, strategy: Ranked, queues: Queues, now: float) -> bool:
@@ -274,15 +325,16 @@ class Placing:
     def check_waiting(self, queues: Queues) -> None:
         """Assert that no call waits beside a free node for nothing."""
         for key in queues.by_key:
-            is_free = any(node.has_credit and self.takes(node, key) for node in self.candidates(key))
+            is_free = any(self.has_room(node, key) and self.takes(node, key) for node in self.candidates(key))
             assert not is_free or key.cost_limit or key in self.declined, "a call waits by its strategy's choice"
 
     def check(self) -> None:
         """Assert that what is kept of the nodes agrees with them."""
-        for nodes, pool in self._pool_of.items():
+        for (nodes, _), pool in self._pool_of.items():
             assert all(self.nodes.get(node.node_id) is node for node in nodes), "a pool's nodes are known"
             for ranking in pool.rankings.values():
                 ranking.check()
+        self.keeping.check()
 
     # ---- what is missing -----------------------------------------------------------------------------------------
 
@@ -304,6 +356,9 @@ class Placing:
             return pb.ErrorInfo(code="node_gone", message=text)
         if not self.nodes:
             return pb.ErrorInfo(code="no_node", message=f"'{call.title}' can't run: {_NOBODY}")
+        serving = self._serving(key)
+        if serving:
+            return never_fits(call, serving)
         return self._wrong_python(key) if key.is_code else self._unknown_function(key)
 
     def close_names(self, function: str, node_id: str = "") -> list[str]:
@@ -340,7 +395,18 @@ def queue_key(submit: pb.Submit) -> QueueKey:
     is_code = submit.HasField("code")
     options = submit.options
     limit = options.cost_limit if options.cost_limit > 0 else 0.0
-    return QueueKey(submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit)
+    needs = asked(options.needs) if options.HasField("needs") else None
+    return QueueKey(submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit, needs)
+
+
+def fits(node: Node, key: QueueKey, pool: Pool) -> bool:
+    """Whether the node has now what calls of this key need there."""
+    terms = pool.terms.get(node) if pool.terms is not None else None
+    if terms is None:
+        return node.has_credit
+    is_kept = node.keeper == key
+    free = node.free_slots if is_kept else max(node.free_slots - node.room.kept.slots, 0)
+    return node.is_here and node.room.fits(terms, free, is_kept)
 
 
 def minor(version: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from easyremote.core.records import Node
+from easyremote.core.resources import Terms
 from easyremote.core.strategies import Ranked
 
 FEW = 8
@@ -66,10 +67,14 @@ class Ranking:
 
 
 class Pool:
-    """Keys whose calls can run on the same nodes share one."""
+    """Keys whose calls can run on the same nodes share one.
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    `terms`: what the calls need at each node that is more than a slot. Such nodes aren't ranked, they are looked through.
+    """
+
+    def __init__(self, nodes: Sequence[Node], terms: Mapping[Node, Terms] | None = None) -> None:
         self.nodes = nodes
+        self.terms = terms or None
         self.members = frozenset(nodes)
         self.rankings: dict[tuple[Ranked, str], Ranking] = {}
         self._fastest: dict[str, tuple[int, list[Node]]] = {}  # asked so many times

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.fairness import MAX_PRIORITY, Share
+from easyremote.core.resources import Ask, Room
 from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -124,9 +125,17 @@ class Node:
     pressure: float = 0.0  # what `strategies.Offer` says, as what follows
     is_out_of_sight: bool = False
     load: pb.Load | None = None
+    room: Room = field(init=False)
+    has_terms: bool = (
+        False  # a function that it offers needs more than a slot, or may not be at work as often as it likes
+    )
+    keeper: QueueKey | None = None  # its first call was passed over for long; what it lacks here is kept for it
+    limit: int = field(init=False)  # calls that it may have now, of those that need no more than a slot
 
     def __post_init__(self) -> None:
         self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
+        self.room = Room(self.labels)
+        self.set_limit()
 
     @property
     def is_here(self) -> bool:
@@ -135,12 +144,23 @@ class Node:
     @property
     def credit(self) -> int:
         """Calls that may still be sent there. Slots, and just enough more to hide the round trip when calls are short."""
-        return self.slots + self.prefetch - self.running_count
+        return self.limit - self.running_count
 
     @property
     def has_credit(self) -> bool:
-        """Whether a call may be sent there now."""
-        return self.session.conn is not None and self.slots + self.prefetch > self.running_count
+        """Whether a call that needs no more than a slot may be sent there now."""
+        return self.session.conn is not None and self.limit > self.running_count
+
+    @property
+    def free_slots(self) -> int:
+        """Slots for calls that say what they need, or for whom one is kept; none of them is sent beyond the slots."""
+        return max(self.slots - self.running_count - self.room.reserved, 0)
+
+    def set_limit(self) -> None:
+        """To be called when `slots`, `prefetch` or the room has changed."""
+        room = self.room
+        ahead = 0 if self.keeper is not None else self.prefetch
+        self.limit = self.slots - room.reserved - room.kept.slots + ahead
 
     @property
     def takes_more_at_once(self) -> bool:
@@ -280,6 +300,7 @@ class Node:
         self.prefetch = (
             int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
         )
+        self.set_limit()
         if tasks > 1:
             run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations.get(function)
@@ -298,6 +319,7 @@ class QueueKey(NamedTuple):
     python: str  # minor version that shipped code needs; empty: any
     is_code: bool
     cost_limit: float  # 0: none
+    needs: Ask | None = None  # what the call itself says of its needs
 
 
 @dataclass(slots=True, eq=False)
@@ -313,6 +335,7 @@ class Call:
     created_at: float
     order: int
     node: Node | None = None
+    grant: pb.Grant | None = None  # what it holds there, where that is more than a slot
     sent_at: float = 0.0  # when it was given to its node
     charged_s: float = 0.0  # what its client's share of that node was charged for it
     declined_at: float | None = None  # when its strategy first let it wait rather than use a node that had credit

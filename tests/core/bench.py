@@ -48,8 +48,18 @@ class Bench:
             peer.lose()
         self.broker = self._new_broker()
 
-    def node(self, name: str, *functions: str, slots: int = 1, python: str = "3.11.7", price: float = 0.0) -> NodePeer:
-        return NodePeer(self, name, functions or ("f",), slots, python, price)
+    def node(
+        self,
+        name: str,
+        *functions: str | pb.FunctionSpec,
+        slots: int = 1,
+        python: str = "3.11.7",
+        price: float = 0.0,
+        state: pb.NodeState | None = None,
+        host: str = "",
+    ) -> NodePeer:
+        """`state`: what else it says of itself."""
+        return NodePeer(self, name, functions or ("f",), slots, python, price, state, host)
 
     def client(self) -> ClientPeer:
         return ClientPeer(self)
@@ -170,12 +180,21 @@ class NodePeer(Peer):
     core: NodeSession
 
     def __init__(
-        self, bench: Bench, name: str, functions: tuple[str, ...], slots: int, python: str, price: float
+        self,
+        bench: Bench,
+        name: str,
+        functions: tuple[str | pb.FunctionSpec, ...],
+        slots: int,
+        python: str,
+        price: float,
+        more: pb.NodeState | None,
+        host: str,
     ) -> None:
         super().__init__(bench)
         self.name = name
-        runtime = pb.Runtime(python=python, host=f"host-of-{name}", pid=4711)
+        runtime = pb.Runtime(python=python, host=host or f"host-of-{name}", pid=4711)
         state = pb.NodeState(node_id=name, slots=slots, price=price)
+        state.MergeFrom(more or pb.NodeState())
         self.core = NodeSession(new_id(), runtime, state, WindowSettings())
         self.offer(*functions)
         self.connect()

@@ -118,7 +118,7 @@ class Runtime(_message.Message):
     def __init__(self, python: _Optional[str] = ..., implementation: _Optional[str] = ..., easyremote: _Optional[str] = ..., cloudpickle: _Optional[str] = ..., numpy: _Optional[str] = ..., platform: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price")
+    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -132,13 +132,93 @@ class NodeState(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PRICE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     slots: int
     offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptState]
     labels: _containers.ScalarMap[str, str]
     price: float
-    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ...) -> None: ...
+    capacity: Capacity
+    holdings: _containers.RepeatedCompositeFieldContainer[Holding]
+    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ...) -> None: ...
+
+class Capacity(_message.Message):
+    __slots__ = ("millicpus", "memory_bytes", "gpus", "shares_cpus", "shares_memory")
+    class Gpu(_message.Message):
+        __slots__ = ("index", "uuid", "memory_bytes", "name")
+        INDEX_FIELD_NUMBER: _ClassVar[int]
+        UUID_FIELD_NUMBER: _ClassVar[int]
+        MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        index: int
+        uuid: str
+        memory_bytes: int
+        name: str
+        def __init__(self, index: _Optional[int] = ..., uuid: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+    MILLICPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    SHARES_CPUS_FIELD_NUMBER: _ClassVar[int]
+    SHARES_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    millicpus: int
+    memory_bytes: int
+    gpus: _containers.RepeatedCompositeFieldContainer[Capacity.Gpu]
+    shares_cpus: bool
+    shares_memory: bool
+    def __init__(self, millicpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Capacity.Gpu, _Mapping]]] = ..., shares_cpus: _Optional[bool] = ..., shares_memory: _Optional[bool] = ...) -> None: ...
+
+class Needs(_message.Message):
+    __slots__ = ("slots", "millicpus", "memory_bytes", "gpus", "gpu_memory_bytes", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    MILLICPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    slots: int
+    millicpus: int
+    memory_bytes: int
+    gpus: int
+    gpu_memory_bytes: int
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, slots: _Optional[int] = ..., millicpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[int] = ..., gpu_memory_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Grant(_message.Message):
+    __slots__ = ("slots", "millicpus", "memory_bytes", "gpus", "gpu_memory_bytes", "is_exclusive", "counts_as")
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    MILLICPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_AS_FIELD_NUMBER: _ClassVar[int]
+    slots: int
+    millicpus: int
+    memory_bytes: int
+    gpus: _containers.RepeatedScalarFieldContainer[int]
+    gpu_memory_bytes: int
+    is_exclusive: bool
+    counts_as: str
+    def __init__(self, slots: _Optional[int] = ..., millicpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[int]] = ..., gpu_memory_bytes: _Optional[int] = ..., is_exclusive: _Optional[bool] = ..., counts_as: _Optional[str] = ...) -> None: ...
+
+class Holding(_message.Message):
+    __slots__ = ("call_id", "attempt", "grant")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    grant: Grant
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
 
 class AttemptState(_message.Message):
     __slots__ = ("call_id", "attempt")
@@ -149,7 +229,7 @@ class AttemptState(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "idempotent", "retry")
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +239,7 @@ class FunctionSpec(_message.Message):
     SHIPPED_FIELD_NUMBER: _ClassVar[int]
     LOAD_BALANCING_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -170,9 +251,10 @@ class FunctionSpec(_message.Message):
     shipped: bool
     load_balancing: bool
     max_concurrency: int
+    needs: Needs
     idempotent: bool
     retry: RetryRule
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ...) -> None: ...
 
 class RetryRule(_message.Message):
     __slots__ = ("retries", "retries_set", "retry_on", "backoff_s")
@@ -243,7 +325,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +344,7 @@ class Submit(_message.Message):
     SKIPPED_TASKS_FIELD_NUMBER: _ClassVar[int]
     EARLIER_FIELD_NUMBER: _ClassVar[int]
     HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -280,10 +363,11 @@ class Submit(_message.Message):
     skipped_tasks: _containers.RepeatedScalarFieldContainer[int]
     earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
     hedge_of: bytes
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ...) -> None: ...
+    grant: Grant
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "retry_on", "backoff_s", "idempotent")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "retry_on", "backoff_s", "idempotent", "needs")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +385,7 @@ class Options(_message.Message):
     RETRY_ON_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -318,7 +403,8 @@ class Options(_message.Message):
     retry_on: _containers.RepeatedScalarFieldContainer[str]
     backoff_s: float
     idempotent: bool
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ...) -> None: ...
+    needs: Needs
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -615,7 +701,7 @@ class OffersTaken(_message.Message):
 class Load(_message.Message):
     __slots__ = ("cpu_percent", "memory_used_bytes", "memory_total_bytes", "cpus", "gpus")
     class Gpu(_message.Message):
-        __slots__ = ("index", "name", "uuid", "memory_used_bytes", "memory_total_bytes", "utilization_percent", "temperature_c", "power_w")
+        __slots__ = ("index", "name", "uuid", "memory_used_bytes", "memory_total_bytes", "utilization_percent", "temperature_c", "power_w", "own_memory_bytes", "lost")
         INDEX_FIELD_NUMBER: _ClassVar[int]
         NAME_FIELD_NUMBER: _ClassVar[int]
         UUID_FIELD_NUMBER: _ClassVar[int]
@@ -624,6 +710,8 @@ class Load(_message.Message):
         UTILIZATION_PERCENT_FIELD_NUMBER: _ClassVar[int]
         TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
         POWER_W_FIELD_NUMBER: _ClassVar[int]
+        OWN_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+        LOST_FIELD_NUMBER: _ClassVar[int]
         index: int
         name: str
         uuid: str
@@ -632,7 +720,9 @@ class Load(_message.Message):
         utilization_percent: float
         temperature_c: float
         power_w: float
-        def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., uuid: _Optional[str] = ..., memory_used_bytes: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., utilization_percent: _Optional[float] = ..., temperature_c: _Optional[float] = ..., power_w: _Optional[float] = ...) -> None: ...
+        own_memory_bytes: int
+        lost: str
+        def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., uuid: _Optional[str] = ..., memory_used_bytes: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., utilization_percent: _Optional[float] = ..., temperature_c: _Optional[float] = ..., power_w: _Optional[float] = ..., own_memory_bytes: _Optional[int] = ..., lost: _Optional[str] = ...) -> None: ...
     CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -700,7 +790,7 @@ class Answer(_message.Message):
     def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price")
+    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -708,6 +798,30 @@ class NodeRecord(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class Use(_message.Message):
+        __slots__ = ("slots", "millicpus", "memory_bytes", "gpus")
+        class Gpu(_message.Message):
+            __slots__ = ("index", "calls", "memory_bytes", "is_exclusive", "is_lost")
+            INDEX_FIELD_NUMBER: _ClassVar[int]
+            CALLS_FIELD_NUMBER: _ClassVar[int]
+            MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+            IS_EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+            IS_LOST_FIELD_NUMBER: _ClassVar[int]
+            index: int
+            calls: int
+            memory_bytes: int
+            is_exclusive: bool
+            is_lost: bool
+            def __init__(self, index: _Optional[int] = ..., calls: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., is_exclusive: _Optional[bool] = ..., is_lost: _Optional[bool] = ...) -> None: ...
+        SLOTS_FIELD_NUMBER: _ClassVar[int]
+        MILLICPUS_FIELD_NUMBER: _ClassVar[int]
+        MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+        GPUS_FIELD_NUMBER: _ClassVar[int]
+        slots: int
+        millicpus: int
+        memory_bytes: int
+        gpus: _containers.RepeatedCompositeFieldContainer[NodeRecord.Use.Gpu]
+        def __init__(self, slots: _Optional[int] = ..., millicpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[NodeRecord.Use.Gpu, _Mapping]]] = ...) -> None: ...
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -720,6 +834,8 @@ class NodeRecord(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_S_FIELD_NUMBER: _ClassVar[int]
     PRICE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    IN_USE_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: str
     slots: int
@@ -732,7 +848,9 @@ class NodeRecord(_message.Message):
     labels: _containers.ScalarMap[str, str]
     connected_s: float
     price: float
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ...) -> None: ...
+    capacity: Capacity
+    in_use: NodeRecord.Use
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ...) -> None: ...
 
 class FunctionRecord(_message.Message):
     __slots__ = ("spec", "nodes")

@@ -1,0 +1,43 @@
+"""Sizes in bytes as people write them: `"12GiB"`, `"500MB"`, or a whole number."""
+
+from __future__ import annotations
+
+import re
+
+from easyremote.errors import UsageError
+
+_DECIMAL = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BINARY = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_UNITS = _DECIMAL | _BINARY
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+
+LARGEST = 2**50
+"""No size is beyond this."""
+
+
+def parse_size(value: object, name: str = "a size") -> int:
+    """So many bytes. Accepts a whole number of bytes, or a text with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB.
+
+    Raises UsageError, which calls it `name`, for anything else, for a negative one, and for more than 2**50.
+    """
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        unit = _UNITS.get(found[2].upper()) if found is not None else None
+        if found is None or unit is None:
+            raise UsageError(f'{name} is a size such as "12GiB", "500MB" or a number of bytes, not {value[:40]!r}')
+        size = round(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
+    elif isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        raise UsageError(f'{name} is a size such as "12GiB", "500MB" or a number of bytes, not {value!r}')
+    if not 0 <= size <= LARGEST:
+        raise UsageError(f"{name} is a size from 0 to {format_size(LARGEST)}, not {value!r}")
+    return size
+
+
+def format_size(size: int) -> str:
+    """The same for people, in the unit that suits it: `12 GiB`, `1.5 MiB`, `0 B`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size >= _BINARY[unit.upper()]:
+            return f"{round(size / _BINARY[unit.upper()], 1):g} {unit}"
+    return f"{size} B"
