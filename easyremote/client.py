@@ -17,7 +17,7 @@ from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
 from easyremote.core.fairness import MAX_PRIORITY
-from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
+from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
 from easyremote.execution import functions as introspect
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
@@ -271,6 +271,30 @@ class Client:
                 return node
         there = ", ".join(node.node_id for node in nodes) or "none"
         raise NodeGone(f"node '{node_id}' isn't connected to this gateway; connected are: {there}")
+
+    def drain_node(self, node_id: str, reason: str = "") -> NodeInfo:
+        """Give this node no new calls, e.g. before its machine is serviced. It stays connected, and what runs there ends as it
+        would have; what it hasn't begun goes to other nodes, which doesn't count as one of its attempts.
+
+        Calls that only this node could take fail with NoNodeAvailable, or wait where they have a `queue_timeout`. It holds until
+        `resume_node`, or until the node's process ends. `reason`: for people, who see it in `easyremote status`.
+
+        Raises NodeGone when the gateway doesn't know the node, UsageError for a reason of more than 200 characters.
+        """
+        if len(reason) > 200 or not (reason.isprintable() or not reason):
+            raise UsageError(f"a reason has at most 200 printable characters, not {reason[:60]!r}")
+        return self._change_node(pb.Query(drain_node=pb.Query.DrainNode(node_id=node_id, reason=reason)))
+
+    def resume_node(self, node_id: str) -> NodeInfo:
+        """Take `drain_node` back. A node whose own process is about to end takes no new calls all the same; `draining` of what
+        is returned says so. Raises NodeGone when the gateway doesn't know the node."""
+        return self._change_node(pb.Query(resume_node=node_id))
+
+    def _change_node(self, query: pb.Query) -> NodeInfo:
+        answer = self._connection.query(query)
+        if answer.HasField("error"):
+            raise from_code(answer.error.code, answer.error.message)
+        return _node_info(answer.nodes[0])
 
     def list_functions(self) -> list[FunctionInfo]:
         """The functions that can be called, by name."""
@@ -625,4 +649,5 @@ def _node_info(record: pb.NodeRecord) -> NodeInfo:
         labels=dict(record.labels),
         connected_s=record.connected_s,
         price=record.price,
+        draining=record.draining,
     )

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 DEFAULT_PORT = 8080
 PROTOCOL_VERSION = 1
 
+FEATURE_DRAIN = "drain"
+"""What a peer that knows Drain, HandedBack and Withdrawn says of itself."""
+
+DRAIN_GRACE_S = 30.0
+"""A node that is told to end gives the calls that run on it so much time."""
+
+GATEWAY_DRAIN_GRACE_S = 10.0
+"""A gateway that is told to end does the same. Running calls survive its restart in any case."""
+
 INLINE_BYTES = 64 * 1024
 """Payloads up to this size travel inside their frame; larger ones stay with their owner and are fetched."""
 

@@ -31,7 +31,7 @@ GIVE_UP_AFTER_S = 30.0
 """Open calls end with GatewayUnreachable when the gateway was away for this long."""
 
 GIVE_UP_AFTER_GOODBYE_S = 5.0
-"""The same after a gateway that said goodbye; it may be restarting."""
+"""The same after a gateway that a program stopped. One whose process was told to end, by SIGTERM, counts as one that returns."""
 
 _log = logging.getLogger("easyremote")
 
@@ -271,7 +271,7 @@ class Connection:
             elif isinstance(effect, core.ChunkCame):
                 self._transfers.chunk_came(WireChunk(effect.chunk))
             elif isinstance(effect, core.GatewayLeaves):
-                self._give_up_after_s = GIVE_UP_AFTER_GOODBYE_S
+                self._give_up_after_s = GIVE_UP_AFTER_S if effect.returns else GIVE_UP_AFTER_GOODBYE_S
         if self._core.has_acks:
             self._schedule_acks()
 

@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 _made_client = False
-_serving: dict[int, Callable[[], bool]] = {}  # id of a node -> whether its gateway is elsewhere
+_serving: dict[int, tuple[Callable[[], bool], Callable[[], None]]] = {}
+"""By the id of a node: whether its gateway is elsewhere, and what lets its calls end."""
 _closers: dict[int, tuple[int, Callable[[], None]]] = {}
 _stop = threading.Event()
 _installed = False
@@ -46,21 +48,38 @@ def closed(owner: Any) -> None:
         _stop.set()
 
 
-def serving(owner: Any, is_elsewhere: Callable[[], bool]) -> None:
-    """A node serves. `is_elsewhere()` tells whether its gateway is another process."""
+def serving(owner: Any, is_elsewhere: Callable[[], bool], drain: Callable[[], None]) -> None:
+    """A node serves. `is_elsewhere()` tells whether its gateway is another process; `drain()` lets its calls end."""
     _install()
     _stop.clear()
-    _serving[id(owner)] = is_elsewhere
+    _serving[id(owner)] = is_elsewhere, drain
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+class Told:
+    """What ended a block of `until_told_to_end`."""
+
+    to_terminate = False
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 @contextlib.contextmanager
-def until_told_to_end() -> Iterator[None]:
+def until_told_to_end() -> Iterator[Told]:
     """In the main thread: SIGTERM and Ctrl-C end the block, quietly. They raise there, because a handler that set an event could
-    wait for the very lock that the block holds."""
+    wait for the very lock that the block holds. What is yielded says afterwards whether it was SIGTERM."""
     is_main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
+    previous = signal.signal(signal.SIGTERM, _terminate) if is_main else None
+    told = Told()
     try:
-        yield
+        yield told
+    except Terminated:
+        told.to_terminate = True
     except KeyboardInterrupt:
         pass
     finally:
@@ -103,10 +122,13 @@ def _lives_on() -> bool:
     if _made_client or not _serving or hasattr(sys, "ps1") or sys.flags.interactive or "ipykernel" in sys.modules:
         return False
     failed = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    return failed is None and any(is_elsewhere() for is_elsewhere in _serving.values())
+    return failed is None and any(is_elsewhere() for is_elsewhere, _ in _serving.values())
 
 
 def _wait_for_end() -> None:
-    with until_told_to_end():
+    with until_told_to_end() as told:
         while _serving and not _stop.wait(3600):
             pass
+    if told.to_terminate:
+        for _, drain in list(_serving.values()):
+            drain()

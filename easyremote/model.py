@@ -61,7 +61,8 @@ class GpuInfo(Record):
 class NodeInfo(Record):
     """A node as the gateway sees it.
 
-    `status`: "connected", or "away" for one whose connection broke a moment ago. `load`: running calls as a part of the slots, 0
+    `status`: "connected", "draining" for one that takes no new calls, or "away" for one whose connection broke a moment ago.
+    `draining`: why it takes none; empty where it does. `load`: running calls as a part of the slots, 0
     to 1 (above it when more are on their way). `resources`: what was measured on its machine (`cpus`, `cpu_percent`,
     `memory_used_bytes`, `memory_total_bytes`, `gpus`); empty until the first measurement.
     """
@@ -84,6 +85,7 @@ class NodeInfo(Record):
     labels: dict[str, str] = field(default_factory=dict[str, str])
     connected_s: float = 0.0
     price: float = 0.0
+    draining: str = ""
 
 
 @dataclass(frozen=True, eq=False)

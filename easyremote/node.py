@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from easyremote import discovery, lifetime, retrying
+from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import functions
 from easyremote.retrying import RetryOn
@@ -63,6 +64,7 @@ class ComputeNode:
         self._engine: Engine | None = None
         self._lock = threading.RLock()
         self._stopped = threading.Event()
+        self._drain_grace_s = DRAIN_GRACE_S
 
     # ---- what it offers ------------------------------------------------------------------------------------------
 
@@ -159,24 +161,43 @@ class ComputeNode:
     # ---- its life ------------------------------------------------------------------------------------------------
 
     def serve(
-        self, blocking: bool = False, *, connect_timeout: float = CONNECT_TIMEOUT_S, warm: bool = False
+        self,
+        blocking: bool = False,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        warm: bool = False,
+        drain_grace: float = DRAIN_GRACE_S,
     ) -> ComputeNode:
         """Connect to the gateway and take calls. Returns when clients find the functions, and the script goes on; with
         `blocking=True` it returns after `stop`, Ctrl-C or SIGTERM.
 
         A script that only serves a node to a gateway elsewhere stays alive after its last line until Ctrl-C or SIGTERM. Serving
-        again does nothing. `warm=True` starts a worker process ahead of the first call that needs one.
+        again does nothing. `warm=True` starts a worker process ahead of the first call that needs one. SIGTERM drains the node
+        first, see `drain`, for at most `drain_grace` seconds; another SIGTERM or Ctrl-C then stops it at once.
 
         Raises GatewayNotFound, GatewayUnreachable (after `connect_timeout` seconds), AuthError, DuplicateNode.
         """
+        if not drain_grace >= 0:
+            raise UsageError(f"drain_grace is a number of seconds, not {drain_grace!r}")
+        self._drain_grace_s = float(drain_grace)
         if not blocking:
             self._ensure_started(connect_timeout, warm)
             return self
-        with lifetime.until_told_to_end():
+        with lifetime.until_told_to_end() as told:
             self._ensure_started(connect_timeout, warm)
             self._wait_stopped()
-        self.stop()
+        self._end(told)
         return self
+
+    def _end(self, told: lifetime.Told) -> None:
+        if told.to_terminate:
+            self.drain_as_told()
+        self.stop()
+
+    def drain_as_told(self) -> None:
+        """SIGTERM came: `drain` for as long as `serve` was told, or until another one or Ctrl-C comes."""
+        with lifetime.until_told_to_end():
+            self.drain(self._drain_grace_s)
 
     def _ensure_started(self, connect_timeout: float, warm: bool) -> None:
         with self._lock:
@@ -193,7 +214,8 @@ class ComputeNode:
             raise
         self._stopped.clear()
         lifetime.opened(self, self.stop)
-        lifetime.serving(self, lambda: not discovery.is_local_gateway(endpoint.address))
+        is_elsewhere = functools.partial(_is_elsewhere, endpoint.address)
+        lifetime.serving(self, is_elsewhere, self.drain_as_told)
 
     async def _open(self, endpoint: discovery.Endpoint, connect_timeout: float, warm: bool) -> Engine:
         engine = Engine(self.node_id, endpoint, self._state)
@@ -204,17 +226,38 @@ class ComputeNode:
         return engine
 
     def wait(self) -> None:
-        """Wait until the node is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread."""
-        with lifetime.until_told_to_end():
+        """Wait until the node is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread.
+
+        SIGTERM drains it first, as `serve` says.
+        """
+        with lifetime.until_told_to_end() as told:
             self._wait_stopped()
-        self.stop()
+        self._end(told)
 
     def _wait_stopped(self) -> None:
         while not self._stopped.wait(3600):
             pass
 
+    def drain(self, timeout: float = DRAIN_GRACE_S) -> bool:
+        """Stop without harm: take no new calls, let those that run end, and have their results collected.
+
+        Calls that were sent here and haven't begun go to other nodes, which doesn't count as one of their attempts. What still
+        runs after `timeout` seconds is stopped and counts as lost: it goes to another node where its `retries` allow that, and
+        ends with CallLost otherwise. Returns whether all of it ended by itself; the node is stopped then in either case.
+
+        Raises UsageError for a timeout that is no number of seconds.
+        """
+        if not timeout >= 0:
+            raise UsageError(f"timeout is a number of seconds, not {timeout!r}")
+        engine = self._engine
+        if engine is None or shared_loop.is_parents:
+            return True
+        has_ended = shared_loop.run(engine.drain(timeout))
+        self.stop()
+        return has_ended
+
     def stop(self) -> None:
-        """Stop what runs, tell the gateway, disconnect. Stopping again does nothing."""
+        """Stop what runs, tell the gateway, disconnect, all at once; `drain` waits. Stopping again does nothing."""
         if shared_loop.is_parents:
             return
         with self._lock:
@@ -250,6 +293,18 @@ class ComputeNode:
         return engine is not None and engine.is_connected
 
     @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new calls: it is about to stop, or somebody asked the gateway to drain it."""
+        engine = self._engine
+        return engine is not None and engine.is_draining
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that run here, wait here, or have an end that their client hasn't collected yet."""
+        engine = self._engine
+        return engine.held_count if engine is not None else 0
+
+    @property
     def last_error(self) -> EasyRemoteError | None:
         """Why the gateway can't be reached, or won't have the node, at this moment; it goes on trying."""
         engine = self._engine
@@ -283,6 +338,11 @@ class ComputeNode:
                 shared_loop.run(engine.offers_changed(), 5.0)
         else:
             shared_loop.start(engine.offers_changed())
+
+
+def _is_elsewhere(address: str) -> bool:
+    """Whether its gateway isn't in this process."""
+    return not discovery.is_local_gateway(address)
 
 
 def _default_name() -> str:

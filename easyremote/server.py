@@ -11,7 +11,7 @@ from types import TracebackType
 
 from easyremote import discovery, lifetime
 from easyremote._version import __version__
-from easyremote.config import DEFAULT_PORT, GatewaySettings
+from easyremote.config import DEFAULT_PORT, GATEWAY_DRAIN_GRACE_S, GatewaySettings
 from easyremote.core.broker import Broker
 from easyremote.core.strategies import make_strategy
 from easyremote.errors import PortInUse, UsageError
@@ -59,11 +59,12 @@ class Server:
         self._stopped = threading.Event()
 
     def start(self) -> Server:
-        """Listen, and return after `stop`, Ctrl-C or SIGTERM. Raises PortInUse."""
-        with lifetime.until_told_to_end():
+        """Listen, and return after `stop`, Ctrl-C or SIGTERM. SIGTERM drains it first, see `drain`; another SIGTERM or Ctrl-C
+        then stops it at once. Raises PortInUse."""
+        with lifetime.until_told_to_end() as told:
             self.start_background()
             self._wait_stopped()
-        self.stop()
+        self._end(told)
         return self
 
     def start_background(self) -> Server:
@@ -100,17 +101,49 @@ class Server:
         return listener
 
     def wait(self) -> None:
-        """Wait until the gateway is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread."""
-        with lifetime.until_told_to_end():
+        """Wait until the gateway is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread.
+
+        SIGTERM drains it first, as `start` says.
+        """
+        with lifetime.until_told_to_end() as told:
             self._wait_stopped()
+        self._end(told)
+
+    def _end(self, told: lifetime.Told) -> None:
+        if told.to_terminate:
+            self.drain_as_told()
         self.stop()
+
+    def drain_as_told(self, grace_s: float = GATEWAY_DRAIN_GRACE_S) -> None:
+        """SIGTERM came: `drain` for so long, or until another one or Ctrl-C comes."""
+        with lifetime.until_told_to_end():
+            self.drain(grace_s)
 
     def _wait_stopped(self) -> None:
         while not self._stopped.wait(3600):
             pass
 
+    def drain(self, timeout: float = GATEWAY_DRAIN_GRACE_S) -> bool:
+        """Stop with little harm: take no new calls, and let those that run end and be collected for up to `timeout` seconds.
+
+        Clients keep calls that no node has, and all that they make from then on, for the gateway that comes next at this address;
+        for others, such as those of `Invoke`, they end with Unavailable. Returns whether all that ran has ended; the gateway is
+        stopped then in either case. What still runs goes on at its node, and is taken up by a gateway that is started within the
+        grace time.
+
+        Raises UsageError for a timeout that is no number of seconds.
+        """
+        if not timeout >= 0:
+            raise UsageError(f"timeout is a number of seconds, not {timeout!r}")
+        listener = self._listener
+        if listener is None or shared_loop.is_parents:
+            return True
+        has_ended = shared_loop.run(listener.drain(timeout))
+        self.stop()
+        return has_ended
+
     def stop(self) -> None:
-        """Say goodbye to all peers and close. Stopping again does nothing."""
+        """Say goodbye to all peers and close, at once; `drain` waits. Stopping again does nothing."""
         if shared_loop.is_parents:
             return
         with self._lock:
@@ -136,6 +169,11 @@ class Server:
     def address(self) -> str:
         """host:port for nodes and clients."""
         return f"{self._host}:{self.port}"
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that nodes have, those included whose end isn't collected yet."""
+        return self._listener.broker.open_count if self._listener is not None else 0
 
     @property
     def is_running(self) -> bool:

@@ -45,6 +45,9 @@ GIVE_BACK_AFTER_S = 0.05
 """A bundle of calls that runs for so long gives those back that haven't begun."""
 
 _STOP_GRACE_S = 0.5
+_COLLECT_S = 1.0
+"""A node that has drained for as long as it may waits so much longer for results to be collected, and no longer for calls."""
+
 _ZOMBIE_AFTER_S = 1.0
 """A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
 
@@ -154,6 +157,27 @@ class Engine:
         if self._is_routing:
             routing.uninstall()
 
+    async def drain(self, grace_s: float) -> bool:
+        """Take no new calls, hand back those that haven't begun, and wait until the others have ended and been collected.
+
+        False: some ran for longer. They count as lost with this node from now on, and `stop` is to follow.
+        """
+        self._core.leave(monotonic())
+        self._link.flush()
+        until = monotonic() + grace_s
+        left: list[_Run] = []
+        try:
+            while self._core.held_count and monotonic() < until:  # noqa: ASYNC110 - many things end it
+                await asyncio.sleep(TICK_S)
+        finally:
+            left += [attempt_run for attempt_run in self._runs.values() if not attempt_run.attempt.has_ended]
+            for attempt_run in left:
+                self._core.disown(attempt_run.attempt)
+        until = monotonic() + _COLLECT_S
+        while left and self._core.held_count and monotonic() < until:  # noqa: ASYNC110 - an end may be on its way still
+            await asyncio.sleep(TICK_S)
+        return not left
+
     def prepare_worker(self) -> None:
         """Start one worker process ahead of the first call that needs it."""
         self._pool.prepare()
@@ -169,6 +193,16 @@ class Engine:
     @property
     def is_connected(self) -> bool:
         return self._core.is_connected
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new calls."""
+        return self._core.is_draining
+
+    @property
+    def held_count(self) -> int:
+        """Calls that run here, wait here, or have an end that isn't collected yet."""
+        return self._core.held_count
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 
 from easyremote._version import __version__
@@ -13,14 +14,18 @@ from easyremote.discovery import TOKEN_VARIABLE
 from easyremote.server import Server
 
 
-def run(port: int | None, host: str, as_json: bool, show_token: bool) -> None:
-    """A gateway, until a signal ends it."""
+def run(port: int | None, host: str, as_json: bool, show_token: bool, drain_grace_s: float) -> None:
+    """A gateway, until a signal ends it. SIGTERM lets the calls that run end for `drain_grace_s` seconds."""
     with StopSignals() as signals:
         server = Server(port, host, token=os.environ.get(TOKEN_VARIABLE) or None).start_background()
         try:
             signals.ready()
             print(_as_json(server, show_token) if as_json else _as_text(server, show_token), flush=True)
-            signals.wait()
+            if signals.wait() == signal.SIGTERM:
+                count = server.open_calls
+                if count and drain_grace_s and not as_json:
+                    tell(f"The gateway takes no new calls, and waits up to {drain_grace_s:g} s for {count} that run.")
+                server.drain_as_told(drain_grace_s)
         finally:
             server.stop()
     if not as_json:

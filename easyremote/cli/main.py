@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from easyremote._version import __version__
 from easyremote.cli.exits import reported
+from easyremote.config import DRAIN_GRACE_S, GATEWAY_DRAIN_GRACE_S
 
 # Lines of the help are broken here, for terminals of 80 columns: the help keeps them as they are.
 _ABOUT = """\
@@ -91,6 +92,17 @@ Wait = Annotated[
 ]
 
 
+DrainGrace = Annotated[
+    float,
+    typer.Option(
+        "--drain-grace",
+        metavar="SECONDS",
+        min=0.0,
+        help="How long calls that run may go on after SIGTERM.",
+    ),
+]
+
+
 @app.command()
 def gateway(
     port: Annotated[
@@ -100,10 +112,13 @@ def gateway(
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The interface to listen on.")] = "127.0.0.1",
     show_token: Annotated[bool, typer.Option("--show-token", help="Print the token too.")] = False,
     as_json: Json = False,
+    drain_grace: DrainGrace = GATEWAY_DRAIN_GRACE_S,
 ) -> None:
     """Start a gateway and keep it running.
 
     The token is random, or what EASYREMOTE_TOKEN says (at least 16 characters).
+    Ctrl-C stops it at once. After SIGTERM it takes no new calls, and calls that run
+    may end first; clients and nodes come back to the gateway that is started next.
 
     [dim]Examples[/]
       easyremote gateway
@@ -112,7 +127,7 @@ def gateway(
     with reported():
         from easyremote.cli.gateway import run
 
-        run(port, host, as_json, show_token)
+        run(port, host, as_json, show_token, drain_grace)
 
 
 @app.command()
@@ -123,10 +138,13 @@ def join(
     label: Labels = None,
     price: Price = 0.0,
     wait: Wait = 0.0,
+    drain_grace: DrainGrace = DRAIN_GRACE_S,
 ) -> None:
     """Make this machine a node, for functions and notebook cells that clients ship to it.
 
     It dials out, so it may be behind NAT or a firewall, and it reconnects by itself.
+    Ctrl-C stops it at once. After SIGTERM it takes no new calls and those that run
+    may end first; SIGTERM again, or Ctrl-C, stops it at once.
 
     [dim]Examples[/]
       easyremote join 127.0.0.1:8080
@@ -136,7 +154,7 @@ def join(
         from easyremote.cli.serving import NodeOptions, run
         from easyremote.cli.values import read_labels
 
-        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait))
+        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace))
 
 
 @app.command()
@@ -151,21 +169,35 @@ def node(
     label: Labels = None,
     price: Price = 0.0,
     wait: Wait = 0.0,
+    drain_grace: DrainGrace = DRAIN_GRACE_S,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
+    ] = "",
 ) -> None:
     """Make this machine a node that offers functions from Python modules.
 
     Modules are looked for in the current folder first. Clients may ship functions
-    and notebook cells of their own to it as well.
+    and notebook cells of their own to it as well. It ends as 'easyremote join' does.
+
+    'node drain NAME' has the gateway give a node no new calls, while those that run
+    there go on; 'node resume NAME' takes that back. Both can be said anywhere.
 
     [dim]Examples[/]
       easyremote node recipes:train recipes:evaluate
       easyremote node recipes:train=train_model --gateway 127.0.0.1:8080 --slots 1
+      easyremote node drain gpu-1 --reason "new driver"
+      easyremote node resume gpu-1
     """
     with reported():
+        if functions[0] in ("drain", "resume"):
+            from easyremote.cli.draining import run as change
+
+            change(functions, gateway, reason)
+            return
         from easyremote.cli.serving import NodeOptions, load_functions, run
         from easyremote.cli.values import read_labels
 
-        options = NodeOptions(name, slots, read_labels(label or ()), price, wait)
+        options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace)
         run(gateway, load_functions(functions), options)
 
 

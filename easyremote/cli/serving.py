@@ -8,6 +8,7 @@ import inspect
 import operator
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from typing import Any
 
 from easyremote.cli.exits import tell
 from easyremote.cli.signals import StopSignals
+from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import GatewayNotFound, GatewayUnreachable, UsageError
 from easyremote.execution.measure import measure
 from easyremote.node import ComputeNode
@@ -28,13 +30,15 @@ _LOOK_EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """What both commands take. `wait_s`: how long a gateway that isn't there yet is waited for."""
+    """What both commands take. `wait_s`: how long a gateway that isn't there yet is waited for. `drain_grace_s`: how long calls
+    may go on after SIGTERM."""
 
     name: str | None
     slots: int | None
     labels: dict[str, str]
     price: float
     wait_s: float
+    drain_grace_s: float = DRAIN_GRACE_S
 
 
 def run(gateway: str | None, functions: Mapping[str, Callable[..., Any]], options: NodeOptions) -> None:
@@ -45,19 +49,32 @@ def run(gateway: str | None, functions: Mapping[str, Callable[..., Any]], option
         for name, function in functions.items():
             node.register(function, name=name)
         try:
-            _connect(node, options.wait_s)
+            _connect(node, options)
             signals.ready()
             print(_summary(node, functions, options, machine), flush=True)
-            signals.wait(_Watch(node).look)
+            if signals.wait(_Watch(node).look) == signal.SIGTERM:
+                _drain(node, options.drain_grace_s)
         finally:
             node.stop()
     tell(f"Node '{node.node_id}' has stopped.")
 
 
-def _connect(node: ComputeNode, wait_s: float) -> None:
+def _drain(node: ComputeNode, grace_s: float) -> None:
+    """SIGTERM: what runs may end."""
+    count = node.open_calls
+    if count and grace_s:
+        tell(
+            f"Node '{node.node_id}' takes no new calls, and waits up to {grace_s:g} s for {count} that it has. "
+            "Ctrl-C, or SIGTERM again, stops it at once."
+        )
+    node.drain_as_told()
+
+
+def _connect(node: ComputeNode, options: NodeOptions) -> None:
+    wait_s, grace_s = options.wait_s, options.drain_grace_s
     until = time.monotonic() + wait_s
     try:
-        node.serve(warm=True)
+        node.serve(warm=True, drain_grace=grace_s)
         return
     except (GatewayNotFound, GatewayUnreachable) as error:
         if wait_s <= CONNECT_TIMEOUT_S:
@@ -66,7 +83,7 @@ def _connect(node: ComputeNode, wait_s: float) -> None:
     while True:
         left = until - time.monotonic()
         try:
-            node.serve(warm=True, connect_timeout=max(left, _LOOK_EVERY_S))
+            node.serve(warm=True, connect_timeout=max(left, _LOOK_EVERY_S), drain_grace=grace_s)
             return
         except GatewayNotFound:  # nobody has told an address yet
             if left <= 0:

@@ -15,8 +15,9 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 class StopSignals:
     """Takes the signals over for a `with` block in the main thread.
 
-    Before `ready()` a signal ends the process at once, with 128 + its number as the exit code. After it, `wait` returns, and a
-    second signal does what it would do anywhere else. A signal that was ignored stays ignored (`nohup`, a job in the background).
+    Before `ready()` a signal ends the process at once, with 128 + its number as the exit code. After it, `wait` returns its
+    number, and a second signal does what it would do anywhere else. A signal that was ignored stays ignored (`nohup`, a job in
+    the background).
 
     The interpreter itself writes the number of a signal into a socket: a handler in Python that sets a `threading.Event` could
     interrupt that very event's `wait` while it holds the lock, and would then wait for itself.
@@ -26,7 +27,7 @@ class StopSignals:
         self._watched = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
         self._is_ready = False
-        self._was_told = False
+        self._number = 0
 
     def __enter__(self) -> StopSignals:
         self._receiver, self._sender = socket.socketpair()
@@ -56,14 +57,17 @@ class StopSignals:
         """Whether a signal to stop has come, or comes within so many seconds."""
         self._receiver.settimeout(within_s)
         with contextlib.suppress(TimeoutError, BlockingIOError):
-            self._was_told |= any(number in self._watched for number in self._receiver.recv(256))
-        return self._was_told
+            for number in self._receiver.recv(256):
+                if number in self._watched and not self._number:
+                    self._number = number
+        return self._number != 0
 
-    def wait(self, meanwhile: Callable[[], None] = lambda: None, every_s: float = 0.5) -> None:
-        """Until a signal comes, with a call of `meanwhile` now and then."""
+    def wait(self, meanwhile: Callable[[], None] = lambda: None, every_s: float = 0.5) -> int:
+        """Until a signal comes, with a call of `meanwhile` now and then. Returns its number."""
         while not self.was_told(every_s):
             meanwhile()
         self._give_back()
+        return self._number
 
     def _told(self, number: int, _frame: FrameType | None) -> None:
         if not self._is_ready:

@@ -43,6 +43,7 @@ def view(about: GatewayInfo, nodes: Sequence[NodeInfo], functions: Sequence[Func
     parts: list[RenderableType] = [_head(about)]
     if nodes:
         parts.append(_nodes_table(nodes))
+        parts += [_draining(node) for node in nodes if node.draining]
     else:
         parts.append(Text(f"\nNo node is connected. Add one with: easyremote join {about.address}"))
     if any(node.gpus for node in nodes):
@@ -91,6 +92,10 @@ def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
             node.python,
         )
     return table
+
+
+def _draining(node: NodeInfo) -> Text:
+    return Text(f"{node.node_id} takes no new calls: {node.draining}", "yellow")
 
 
 def _gpus_table(nodes: Sequence[NodeInfo]) -> Table:

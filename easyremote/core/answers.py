@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from easyremote.core.draining import why
 from easyremote.core.placing import Placing
 from easyremote.core.records import Node
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -13,7 +14,7 @@ def answer(query: pb.Query, placing: Placing, gateway: pb.GatewayRecord, now: fl
     what = query.WhichOneof("what")
     nodes = placing.nodes.values()
     if what == "list_nodes":
-        reply.nodes.extend(_node_record(node, now) for node in nodes)
+        reply.nodes.extend(node_record(node, now) for node in nodes)
         reply.gateway.CopyFrom(gateway)
     elif what == "list_functions":
         names = sorted({name for node in nodes for name in node.offers})
@@ -37,10 +38,11 @@ def _function_record(name: str, placing: Placing) -> pb.FunctionRecord:
     return record
 
 
-def _node_record(node: Node, now: float) -> pb.NodeRecord:
+def node_record(node: Node, now: float) -> pb.NodeRecord:
+    """What is known of a node, for people and programs."""
     return pb.NodeRecord(
         node_id=node.node_id,
-        status="connected" if node.is_here else "away",
+        status="away" if not node.is_here else "draining" if node.is_draining else "connected",
         slots=node.slots,
         running=node.running_count,
         finished=node.finished,
@@ -51,4 +53,5 @@ def _node_record(node: Node, now: float) -> pb.NodeRecord:
         labels=node.labels,
         connected_s=now - node.session.connected_at,
         price=node.price,
+        draining=why(node),
     )

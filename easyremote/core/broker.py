@@ -9,17 +9,21 @@ Rules:
 - An attempt whose number isn't the call's current one is an old one: whatever it reports is dropped and it is told to forget.
 - A gateway that was restarted knows nothing. Nodes that come back *claim* what they hold; calls that come back to it are *held*
   until they are claimed or the grace time is over, and then count as lost.
+- A node that drains gets no new calls and hands back those that it hasn't begun, which doesn't count as an attempt. A gateway
+  that drains gives its clients back what no node has, and they keep it for the gateway that comes next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from easyremote.config import PROTOCOL_VERSION, GatewaySettings
+from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION, GatewaySettings
 from easyremote.core import retrying
 from easyremote.core.admission import refuse_hello, refuse_overload, refuse_submit
 from easyremote.core.alarms import Alarms
-from easyremote.core.answers import answer
+from easyremote.core.answers import answer, node_record
+from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
+from easyremote.core.draining import ENDING, MAX_HANDED_BACK, RETRY_AFTER_S, no_node_to_drain, reason_of
 from easyremote.core.invariants import check
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.queues import Queues
@@ -60,6 +64,7 @@ class Broker:
         self._relay = Relay(self._calls, self._send, self._send_chunk)
         self._incarnations = 0
         self._submissions = 0
+        self._is_ending = False  # it takes no new calls
         self._now = now
         self._ticked_at = now
         self._actions: list[Action] = []
@@ -78,6 +83,7 @@ class Broker:
         self._attach(session, conn)
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
+            features=[FEATURE_DRAIN],
             gateway_id=self.gateway_id,
             resumed=known is not None,
             heartbeat_s=self.settings.heartbeat_s,
@@ -89,6 +95,9 @@ class Broker:
         self._send(session, pb.Frame(welcome=welcome))
         if hello.role == pb.ROLE_NODE:
             self._node_connected(session, hello.node)
+        for call in session.calls.values():
+            if call.withdrawn and session.knows_drain:
+                self._send(session, _withdrawn(call))  # before an attempt that came later announces itself
         self._relay.ask_again(session)
         return self._take()
 
@@ -133,6 +142,19 @@ class Broker:
         """The connection that this session has now."""
         session = self._sessions.get(session_id)
         return session.conn if session is not None else None
+
+    def drain(self, now: float) -> list[Action]:
+        """Take no new calls from now on: this process is about to end."""
+        self._now = now
+        self._is_ending = True
+        for call in [call for line in self._queues.by_key.values() for call in line]:
+            self._hand_to_client(call)
+        return self._take()
+
+    @property
+    def open_count(self) -> int:
+        """Calls that a node has, those included whose end isn't acknowledged."""
+        return sum(len(node.calls) for node in self._placing.nodes.values())
 
     def tick(self, now: float) -> list[Action]:
         """Time passed. Call it at least twice a second."""
@@ -180,6 +202,7 @@ class Broker:
         now = self._now
         self._incarnations += 1
         session = Session(hello.session_id, hello.role, hello.runtime, None, now, now, now, self._incarnations)
+        session.knows_drain = FEATURE_DRAIN in hello.features
         self._sessions[hello.session_id] = session
         return session
 
@@ -206,8 +229,12 @@ class Broker:
         node = session.node
         if node is None:
             node = Node(state.node_id, session, state.slots, state.price, dict(state.labels))
+            node.drains(reason_of(state.drain), state.drain.leaving)
             session.node = node
             self._placing.rooms.furnish(node, state.capacity)
+        elif node.drain_reason != state.drain.reason:  # it was away when somebody asked for it, or took that back
+            self._send(session, pb.Frame(drain=pb.Drain(reason=node.drain_reason)))
+        node.drains(node.drain_reason, state.drain.leaving)
         node.slots = state.slots
         node.set_limit()
         self._placing.add(node)
@@ -340,6 +367,8 @@ class Broker:
         else:
             call.attempt = max(call.attempt, submit.attempt_floor)
             self._enqueue(call)
+            if self._is_ending:
+                self._hand_to_client(call)
 
     def _new_call(self, frame: pb.Frame, client: Session | None, state: CallState) -> Call:
         self._submissions += 1
@@ -371,6 +400,8 @@ class Broker:
         if call.seen_on != session.conn:
             call.sent_item = False  # what was on its way is lost with the connection; `submit` tells what wasn't
         call.seen_on = session.conn
+        if call.withdrawn and submit.seen_attempt == call.withdrawn:
+            submit.seen_attempt = submit.seen_seq = submit.taken_seq = 0  # it didn't know yet when it wrote this
         _note_seen(call, submit)
         if call.is_abandoned:
             self._run_abandoned_again(call)
@@ -408,7 +439,7 @@ class Broker:
         return pb.Frame(resume=resume)
 
     def _enqueue(self, call: Call) -> None:
-        if call.key not in self._queues.by_key:
+        if call.key not in self._queues.by_key and not self._is_ending:
             node = self._placing.choose(call)
             if node is not None and not self._placing.waits(call, node, self._queues, self._now):
                 self._dispatch(call, node)
@@ -428,6 +459,8 @@ class Broker:
     def _check_place(self, call: Call) -> None:
         """End a waiting call that no node here could ever take, unless it is to wait for one."""
         if call.state is CallState.QUEUED and call.queue_deadline is None and call.hold_until is None:
+            if self._is_ending:
+                return  # its client will come to the next gateway with it
             problem = self._placing.problem(call)
             if problem is not None:
                 self._queues.remove(call)
@@ -516,7 +549,8 @@ class Broker:
             node = call.node
             if node is not None:
                 by_node.setdefault(node, []).append(item)
-            call.was_allowed = True
+            if item.attempt != call.withdrawn or not item.attempt:
+                call.was_allowed = True
             if item.ended:
                 self._taken_to_the_end(call, item.attempt)
         for node, items in by_node.items():
@@ -619,6 +653,53 @@ class Broker:
         elif not had_ended:
             self._run_again(call, node.node_id, why)
 
+    def _on_handed_back(self, session: Session, frame: pb.Frame) -> None:
+        node = session.node
+        if node is None:
+            return
+        for state in frame.handed_back.attempts:
+            call = self._calls.get(state.call_id)
+            if call is None or call.node is not node or call.attempt != state.attempt:
+                self._forget_at(node, state.call_id, state.attempt)
+            elif call.occupies_slot:
+                self._forget_at(node, state.call_id, state.attempt)
+                self._not_begun(call, node)
+            # else its end came before, which no node of ours would do
+
+    def _not_begun(self, call: Call, node: Node) -> None:
+        """Its node hands it back. Unlike `_not_there` its number is used up: the node may claim it at a gateway to come."""
+        if call.sent_item or call.attempt % ATTEMPTS_PER_GATEWAY > MAX_HANDED_BACK:
+            self._attempt_lost(call, node, "it was handed back")
+            return
+        has_announced = call.state is CallState.RUNNING
+        self._unassign(call)
+        call.runs = max(call.runs - 1, 0)
+        if call.is_abandoned or call.client is None:
+            self._drop(call)
+            return
+        if has_announced:
+            call.withdrawn, call.was_allowed = call.attempt, False
+            if call.client.knows_drain:
+                self._send(call.client, _withdrawn(call))
+        self._enqueue_again(call)
+        if self._is_ending:
+            self._hand_to_client(call)
+        self._check_place(call)
+
+    def _hand_to_client(self, call: Call) -> None:
+        """This gateway won't place it any more. What may have been at a node its client brings to the next one anyway."""
+        if call.runs or call.was_allowed or call.submit.again or call.state is not CallState.QUEUED:
+            return
+        client = call.client
+        assert client is not None, "whoever waits has a client"
+        if not client.knows_drain:
+            self._queues.remove(call)
+            self._fail(call, pb.ErrorInfo(code="unavailable", message=ENDING, retry_after_s=RETRY_AFTER_S))
+            return
+        self._drop(call)
+        state = pb.AttemptState(call_id=call.call_id, attempt=call.attempt)
+        self._send(client, pb.Frame(handed_back=pb.HandedBack(attempts=[state])))
+
     def _hold_expired(self, call: Call) -> None:
         """No node came back with it in time. It may have run, under numbers that were given out before the restart."""
         self._relay.attempt_left(call)
@@ -641,7 +722,7 @@ class Broker:
         elif call.runs > retries:
             reason = f"it had run {retrying.times(call.runs)} and {retries} retries are allowed"
         else:
-            if self._placing.candidates(call.key) or call.queue_deadline is not None:
+            if self._placing.may_come_to(call.key) or call.queue_deadline is not None or self._is_ending:
                 retrying.note_end(call, pb.ErrorInfo(code="lost", message=why), lost_node_id)
                 self._enqueue_again(call)
                 return
@@ -710,6 +791,20 @@ class Broker:
         if session.node is not None:
             self._placing.loaded(session.node, frame.load, self._now)
 
+    def _on_drain(self, session: Session, frame: pb.Frame) -> None:
+        node = session.node
+        if node is not None:
+            node.is_leaving = frame.drain.leaving
+            self._drain_changed(node)
+
+    def _drain_changed(self, node: Node) -> None:
+        node.drains(node.drain_reason, node.is_leaving)
+        if node.is_draining:
+            self._placing.keeping.left(node)
+        self._placing.changed(node)
+        self._fail_unplaceable()
+        self._dispatch_to(node)
+
     def _on_goodbye(self, session: Session, frame: pb.Frame) -> None:
         self._end_session(session, "it said goodbye")
 
@@ -753,7 +848,7 @@ class Broker:
 
     def _drain_queue(self, key: QueueKey) -> None:
         """Send what waits under this key to whoever has credit."""
-        while (call := self._queues.head(key)) is not None:
+        while (call := self._queues.head(key)) is not None and not self._is_ending:
             node = self._placing.choose(call)
             if node is None or self._placing.waits(call, node, self._queues, self._now):
                 return
@@ -765,7 +860,7 @@ class Broker:
         placing, queues, passed_over = self._placing, self._queues, set[QueueKey]()
         if node.keeper is not None:
             placing.keeping.look(node)
-        while node.has_credit or node.keeper is not None:
+        while (node.has_credit or node.keeper is not None) and not self._is_ending:
             waiting = (
                 [line for line in queues.lines_for(node) if placing.takes(node, line.key)] if queues.by_key else []
             )
@@ -833,8 +928,26 @@ class Broker:
     # ---- questions and large payloads ----------------------------------------------------------------------------
 
     def _on_query(self, session: Session, frame: pb.Frame) -> None:
-        reply = answer(frame.query, self._placing, self._gateway_record(), self._now)
+        query = frame.query
+        if query.HasField("drain_node"):
+            reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
+        elif query.HasField("resume_node"):
+            reply = self._drain_node(query, query.resume_node, "")
+        else:
+            reply = answer(query, self._placing, self._gateway_record(), self._now)
         self._send(session, pb.Frame(answer=reply))
+
+    def _drain_node(self, query: pb.Query, node_id: str, reason: str) -> pb.Answer:
+        """A client asks that this node take no new calls, or takes that back where there is no reason."""
+        node = self._placing.nodes.get(node_id)
+        if node is None:
+            return pb.Answer(query_id=query.query_id, error=no_node_to_drain(node_id, self._placing.nodes))
+        node.drain_reason = reason
+        self._send(
+            node.session, pb.Frame(drain=pb.Drain(reason=reason))
+        )  # so that it tells the gateway that comes next
+        self._drain_changed(node)
+        return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._now)])
 
     def _gateway_record(self) -> pb.GatewayRecord:
         return pb.GatewayRecord(
@@ -901,7 +1014,8 @@ class Broker:
         """Assert every invariant. The simulation calls it after each event."""
         check(self._calls, self._queues, self._placing.nodes, self._sessions, self._by_conn)
         self._placing.check()
-        self._placing.check_waiting(self._queues)
+        if not self._is_ending:
+            self._placing.check_waiting(self._queues)
         self._alarms.check()
 
 
@@ -915,6 +1029,10 @@ def _is_newer(state: pb.AttemptState, call: Call) -> bool:
         return state.attempt >= call.attempt
     is_open = call.client is None or call.state is not CallState.ENDED
     return call.is_claimed and is_open and call.node is not None and state.attempt > call.attempt
+
+
+def _withdrawn(call: Call) -> pb.Frame:
+    return pb.Frame(withdrawn=pb.Withdrawn(call_id=call.call_id, attempt=call.withdrawn))
 
 
 def _note_seen(call: Call, submit: pb.Submit) -> None:
@@ -934,6 +1052,8 @@ _HANDLERS = {
     "synced": Broker._on_synced,
     "query": Broker._on_query,
     "event": Broker._on_event,
+    "drain": Broker._on_drain,
+    "handed_back": Broker._on_handed_back,
     "offers": Broker._on_offers,
     "load": Broker._on_load,
     "fetch": Broker._on_fetch,

@@ -7,6 +7,8 @@ Rules:
 - A call with retries=0 is allowed to begin at most once: an attempt that announces itself is acknowledged at once, a second one
   means that the first was lost.
 - At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order.
+- A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
+  gateway that comes next.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from easyremote.config import PROTOCOL_VERSION
+from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -78,9 +80,10 @@ class ChunkCame(NamedTuple):
 
 
 class GatewayLeaves(NamedTuple):
-    """The gateway said goodbye."""
+    """The gateway said goodbye. `returns`: it may be started again soon."""
 
     reason: str
+    returns: bool
 
 
 ClientEffect = Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | GatewayLeaves
@@ -122,6 +125,7 @@ class ClientSession:
         self._grace_s = 0.0
         self._open: dict[bytes, OpenCall] = {}
         self._sent_count = 0
+        self._holds_back = False  # the gateway is about to end
         self._unsent: deque[bytes] = deque()
         self._acks: dict[bytes, pb.Acknowledged] = {}
         self._acks_are_urgent = False
@@ -136,6 +140,7 @@ class ClientSession:
             hello=pb.Hello(
                 protocol_min=1,
                 protocol_max=PROTOCOL_VERSION,
+                features=[FEATURE_DRAIN],
                 role=pb.ROLE_CLIENT,
                 session_id=self.session_id,
                 runtime=self._runtime,
@@ -276,6 +281,7 @@ class ClientSession:
             self._meetings += 1
         self._grace_s = welcome.grace_s
         self.is_connected = True
+        self._holds_back = False
         for call in self._open.values():
             if call.is_sent:
                 self._send_submit(call)
@@ -347,12 +353,29 @@ class ClientSession:
         self._effects.append(ChunkCame(chunk))
 
     def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
-        self._effects.append(GatewayLeaves(goodbye.reason))
+        self._effects.append(GatewayLeaves(goodbye.reason, goodbye.returns))
+
+    def _on_handed_back(self, handed_back: pb.HandedBack) -> None:
+        """No node has these calls, so it is as if they hadn't been sent."""
+        self._holds_back = True
+        for state in reversed(handed_back.attempts):
+            call = self._open.get(state.call_id)
+            if call is not None and call.is_sent and call.attempt == 0:
+                call.first_meeting = 0
+                self._sent_count -= 1
+                self._unsent.appendleft(state.call_id)
+
+    def _on_withdrawn(self, withdrawn: pb.Withdrawn) -> None:
+        """The attempt that was allowed to begin never did, so another one may be."""
+        call = self._open.get(withdrawn.call_id)
+        if call is not None and call.attempt == withdrawn.attempt and call.seq <= 1 and not call.has_ended:
+            call.was_allowed = False
+            call.attempt = call.seq = call.taken_seq = call.acked_seq = 0
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
     def _send_unsent(self) -> None:
-        while self._unsent and self.is_connected and self._sent_count < MAX_OPEN:
+        while self._unsent and self.is_connected and self._sent_count < MAX_OPEN and not self._holds_back:
             call = self._open.get(self._unsent.popleft())
             if call is None:
                 continue
@@ -432,4 +455,6 @@ _HANDLERS = {
     "fetch": ClientSession._on_fetch,
     "chunk": ClientSession._on_chunk,
     "goodbye": ClientSession._on_goodbye,
+    "handed_back": ClientSession._on_handed_back,
+    "withdrawn": ClientSession._on_withdrawn,
 }

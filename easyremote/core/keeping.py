@@ -40,7 +40,7 @@ class Keeping:
                 self._begin(key, candidates(key))
 
     def _begin(self, key: QueueKey, candidates: Sequence[Node]) -> None:
-        free = [node for node in candidates if node.keeper is None and node.is_here and _short(node, key)]
+        free = [node for node in candidates if node.keeper is None and node.takes_calls and _short(node, key)]
         if free:
             node = min(free, key=lambda node: (len(_short(node, key)), node.running_count / node.slots))
             node.keeper = key
@@ -75,7 +75,7 @@ class Keeping:
             self.end(key)
 
     def left(self, node: Node) -> None:
-        """The node is gone."""
+        """The node is gone, or takes no new calls."""
         if node.keeper is not None:
             self.end(node.keeper)
 

@@ -9,6 +9,8 @@ Rules:
   stopping there.
 - An attempt of a call with retries=0 begins only when its client has acknowledged its first event, the one that announces it:
   whoever has lost track of such a call then knows whether it can have run.
+- A node that drains takes no new calls: attempts that haven't begun are handed back, again after each reconnect, until the
+  gateway says that it has them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from easyremote.config import PROTOCOL_VERSION, WindowSettings
+from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION, WindowSettings
 from easyremote.core.retrying import brief
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -170,6 +172,8 @@ class NodeSession:
         self._waiting: deque[Attempt] = deque()  # and these for a slot
         self._running: dict[tuple[bytes, int], Attempt] = {}
         self._reserved = 0  # slots of those that run, beyond one for each
+        self._handed_back: dict[tuple[bytes, int], None] = {}  # the gateway hasn't said yet that it has them
+        self._takes_back = False  # the gateway does
         self._effects: list[NodeEffect] = []
         self._now = 0.0
 
@@ -180,7 +184,7 @@ class NodeSession:
         self._told_revision = self._revision
         state = pb.NodeState()
         state.CopyFrom(self._state)
-        state.attempts.extend(pb.AttemptState(call_id=call_id, attempt=number) for call_id, number in self._attempts)
+        state.attempts.extend(_states((*self._attempts, *self._handed_back)))
         state.holdings.extend(
             pb.Holding(call_id=attempt.call_id, attempt=attempt.number, grant=attempt.submit.grant)
             for attempt in self._attempts.values()
@@ -190,6 +194,7 @@ class NodeSession:
             hello=pb.Hello(
                 protocol_min=1,
                 protocol_max=PROTOCOL_VERSION,
+                features=[FEATURE_DRAIN],
                 role=pb.ROLE_NODE,
                 session_id=self.session_id,
                 runtime=self._runtime,
@@ -229,8 +234,18 @@ class NodeSession:
 
     @property
     def held_count(self) -> int:
-        """Attempts known here, those included whose end isn't acknowledged."""
-        return len(self._attempts)
+        """Attempts known here, those included whose end isn't acknowledged, or that were handed back a moment ago."""
+        return len(self._attempts) + len(self._handed_back)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether its process is about to end."""
+        return self._state.drain.leaving
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new calls."""
+        return self._state.drain.leaving or bool(self._state.drain.reason)
 
     # ---- what the node does --------------------------------------------------------------------------------------
 
@@ -264,6 +279,18 @@ class NodeSession:
         if self.is_connected:
             self._send(pb.Frame(goodbye=pb.Goodbye(reason=reason)))
 
+    def leave(self, now: float) -> None:
+        """Take no new calls from now on, and hand back those that haven't begun: this process is about to end."""
+        self._now = now
+        self._state.drain.leaving = True
+        if self.is_connected:
+            self._send(pb.Frame(drain=self._state.drain))
+        self._hand_back()
+
+    def disown(self, attempt: Attempt) -> None:
+        """Whatever comes of it isn't told to anyone: it counts as lost with this node."""
+        self._attempts.pop(attempt.key, None)
+
     def emit(self, attempt: Attempt, event: pb.Event, size: int, now: float) -> list[NodeEffect]:
         """Send the attempt's next event. `size` is what its payload weighs in the window, blobs included.
 
@@ -288,9 +315,14 @@ class NodeSession:
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
         self.is_connected = True
+        self._takes_back = FEATURE_DRAIN in welcome.features
         for attempt in self._attempts.values():
             for kept in attempt.kept:
                 self._send(kept.frame)
+        if self._handed_back:
+            self._send(pb.Frame(handed_back=pb.HandedBack(attempts=_states(self._handed_back))))
+        if self.is_draining:
+            self._hand_back()
         self._effects += [Joined(welcome), OffersConfirmed(self._told_revision)]
         if self._told_revision != self._revision:  # offered between this connection's Hello and its Welcome
             self._send_offers()
@@ -303,7 +335,7 @@ class NodeSession:
 
     def _on_submit(self, submit: pb.Submit) -> None:
         attempt = Attempt(submit.call_id, submit.attempt, submit, room=self._window.max_events)
-        if attempt.key in self._attempts:
+        if attempt.key in self._attempts or attempt.key in self._handed_back:
             return
         if submit.HasField("grant"):
             attempt.is_granted, attempt.slots = True, submit.grant.slots
@@ -312,7 +344,10 @@ class NodeSession:
         if submit.earlier and submit.earlier[-1].code != "lost":
             attempt.started.after = brief(submit.earlier[-1])
         self._attempts[attempt.key] = attempt
-        if submit.options.retries_set and submit.options.retries == 0:
+        if self.is_draining and self._takes_back:  # it was on its way
+            self._waiting.append(attempt)
+            self._hand_back()
+        elif submit.options.retries_set and submit.options.retries == 0:
             self._announce(attempt)
         else:
             self._waiting.append(attempt)
@@ -367,7 +402,13 @@ class NodeSession:
                 if kept.seq > resume.after_seq:
                     self._send(kept.frame)
 
+    def _on_drain(self, drain: pb.Drain) -> None:
+        self._state.drain.reason = drain.reason
+        if self.is_draining:
+            self._hand_back()
+
     def _on_forget(self, forget: pb.Forget) -> None:
+        self._handed_back.pop((forget.call_id, forget.attempt), None)
         attempt = self._attempts.get((forget.call_id, forget.attempt))
         if attempt is None:
             return
@@ -385,6 +426,19 @@ class NodeSession:
         self._effects.append(GatewayLeaves(goodbye.reason))
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
+
+    def _hand_back(self) -> None:
+        """Whatever hasn't begun, to a gateway that knows what to do with it; another one would wait for its end."""
+        if not self._takes_back:
+            return
+        attempts = [attempt for attempt in (*self._announced.values(), *self._waiting) if not attempt.has_ended]
+        keys = [attempt.key for attempt in attempts if attempt.key in self._attempts]
+        self._waiting.clear()
+        for key in keys:
+            self._handed_back[key] = None
+            self._release(self._attempts[key])
+        if keys and self.is_connected:
+            self._send(pb.Frame(handed_back=pb.HandedBack(attempts=_states(keys))))
 
     def _start_next(self) -> None:
         while self._waiting:
@@ -505,9 +559,14 @@ class NodeSession:
             assert attempt.kept_bytes == sum(kept.bytes for kept in attempt.kept), "bytes are counted"
             assert attempt.kept_items == sum(kept.items for kept in attempt.kept), "items are counted"
             assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
+        assert not self._handed_back.keys() & self._attempts.keys(), "what was handed back isn't here any more"
         for key, attempt in self._announced.items():
             assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"
             assert not attempt.has_ended, "what has ended isn't announced"
+
+
+def _states(keys: Iterable[tuple[bytes, int]]) -> list[pb.AttemptState]:
+    return [pb.AttemptState(call_id=call_id, attempt=number) for call_id, number in keys]
 
 
 _HANDLERS = {
@@ -519,6 +578,7 @@ _HANDLERS = {
     "ack": NodeSession._on_ack,
     "resume": NodeSession._on_resume,
     "forget": NodeSession._on_forget,
+    "drain": NodeSession._on_drain,
     "fetch": NodeSession._on_fetch,
     "chunk": NodeSession._on_chunk,
     "goodbye": NodeSession._on_goodbye,

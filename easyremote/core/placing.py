@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Sequence
 
+from easyremote.core.draining import all_drain
 from easyremote.core.keeping import Keeping
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.queues import Queues
@@ -255,7 +256,7 @@ class Placing:
         others = [
             other
             for other in pool.fastest(key.function)
-            if other is not node and other.running_count and other.is_here and _is_affordable(other, key)
+            if other is not node and other.running_count and other.takes_calls and _is_affordable(other, key)
         ]
         if not others:
             return False
@@ -340,7 +341,11 @@ class Placing:
 
     def has_place(self, key: QueueKey) -> bool:
         """Whether a node here could run calls of this key, perhaps later."""
-        return any(_is_affordable(node, key) for node in self.candidates(key))
+        return any(_is_affordable(node, key) and not node.is_draining for node in self.candidates(key))
+
+    def may_come_to(self, key: QueueKey) -> bool:
+        """The same, whatever it costs."""
+        return any(not node.is_draining for node in self.candidates(key))
 
     def problem(self, call: Call) -> pb.ErrorInfo | None:
         """Why no node here will ever run this call, or None."""
@@ -349,7 +354,8 @@ class Placing:
             return None
         candidates = self.candidates(key)
         if candidates:
-            return _too_dear(call, candidates)
+            affordable = [node for node in candidates if _is_affordable(node, key)]
+            return all_drain(call.title, affordable) if affordable else _too_dear(call, candidates)
         if key.node_id and key.node_id not in self.nodes:
             there = ", ".join(sorted(self.nodes)) or "none"
             text = f"node '{key.node_id[:200]}' isn't connected to this gateway; connected are: {there}"
@@ -406,7 +412,7 @@ def fits(node: Node, key: QueueKey, pool: Pool) -> bool:
         return node.has_credit
     is_kept = node.keeper == key
     free = node.free_slots if is_kept else max(node.free_slots - node.room.kept.slots, 0)
-    return node.is_here and node.room.fits(terms, free, is_kept)
+    return node.takes_calls and node.room.fits(terms, free, is_kept)
 
 
 def minor(version: str) -> str:

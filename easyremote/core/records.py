@@ -89,6 +89,7 @@ class Session:
     heard_at: float
     sent_at: float
     incarnation: int = 0
+    knows_drain: bool = False  # it understands HandedBack and Withdrawn
     away_since: float | None = None
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
@@ -131,6 +132,9 @@ class Node:
     )
     keeper: QueueKey | None = None  # its first call was passed over for long; what it lacks here is kept for it
     limit: int = field(init=False)  # calls that it may have now, of those that need no more than a slot
+    drain_reason: str = ""  # why somebody asked the gateway to give it no new calls
+    is_leaving: bool = False  # its process ends when its calls have ended
+    is_draining: bool = False  # one of the two
 
     def __post_init__(self) -> None:
         self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
@@ -142,6 +146,16 @@ class Node:
         return self.session.conn is not None
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether it is here and takes new calls, be it only when a slot is free."""
+        return self.session.conn is not None and not self.is_draining
+
+    def drains(self, reason: str, is_leaving: bool) -> None:
+        """It takes no new calls from now on, or takes them again where neither is said."""
+        self.drain_reason, self.is_leaving = reason, is_leaving
+        self.is_draining = bool(reason) or is_leaving
+
+    @property
     def credit(self) -> int:
         """Calls that may still be sent there. Slots, and just enough more to hide the round trip when calls are short."""
         return self.limit - self.running_count
@@ -149,7 +163,7 @@ class Node:
     @property
     def has_credit(self) -> bool:
         """Whether a call that needs no more than a slot may be sent there now."""
-        return self.session.conn is not None and self.limit > self.running_count
+        return self.session.conn is not None and self.limit > self.running_count and not self.is_draining
 
     @property
     def free_slots(self) -> int:
@@ -345,6 +359,7 @@ class Call:
         False  # its client has acknowledged something, so that a run which needs its word may have begun
     )
     is_claimed: bool = False  # its attempt was begun by an earlier gateway
+    withdrawn: int = 0  # the attempt that announced itself to the client and was handed back before it began
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
     is_handed_over: bool = False  # its frame waits to be written, or waited

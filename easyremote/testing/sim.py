@@ -44,6 +44,7 @@ GENTLE_FAULTS = (
     "detach_client",
     "detach_node",
     "crash_gateway",
+    "drain_gateway",
 )
 """Faults that cost no call anything when they are short."""
 
@@ -58,6 +59,8 @@ FAULTS = (
     "freeze_client",
     "leave_node",
     "leave_client",
+    "drain_node",
+    "rest_node",
     "change_offers",
 )
 
@@ -135,6 +138,7 @@ class World:
         self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
         self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
         self.calls: dict[bytes, Asked] = {}
+        self._queries = 0
         self._settles_after = self.schedule.now + plan.active_s
         work = Random(f"{seed} work")  # so that calls stay the same when the schedule of faults is changed
         for index in range(plan.calls):
@@ -335,7 +339,9 @@ class World:
         peer = peers[fault.target % len(peers)]
         if not peer.is_alive or (self.plan.gentle and not peer.is_up):
             return  # two short faults in a row would make a long one
-        if what == "cut":
+        if what in ("drain", "rest"):
+            self._drain(self.nodes[self.nodes.index(peer)], what, fault.lasts_s)  # type: ignore[arg-type]
+        elif what == "cut":
             self._cut(peer, fault.lasts_s)
         elif what == "mute":
             self._mute(peer, fault.lasts_s)
@@ -388,6 +394,27 @@ class World:
             asked.is_orphan = asked.is_orphan or (asked.client == peer.name and not is_clean)
         self._at(self.schedule.now - 100 + away_s, lambda: self._replace(peer))
 
+    def _drain(self, node: SimNode, what: str, lasts_s: float) -> None:
+        """A node is told to end, or somebody asks the gateway to give it no new calls for a while."""
+        if what == "rest":
+            self._ask_gateway(pb.Query(drain_node=pb.Query.DrainNode(node_id=node.name)))
+            self._at(self.schedule.now - 100 + lasts_s, lambda: self._ask_gateway(pb.Query(resume_node=node.name)))
+            return
+        if self.plan.gentle and any(not other.is_alive or other.core.is_leaving for other in self.nodes):
+            return  # calls would find no node
+        grace_s = 1e9 if self.plan.gentle else lasts_s
+        away_s = self.rng.uniform(0.0, 2.0)
+        node.drain(grace_s, lambda: self._at(self.schedule.now - 100 + away_s, lambda: self._replace(node)))
+
+    def _ask_gateway(self, query: pb.Query) -> None:
+        self._queries += 1
+        query.query_id = self._queries
+        for client in self.clients:
+            if client.is_alive:
+                client.core.query(query)
+                client.flush()
+                return
+
     def _replace(self, peer: Peer) -> None:
         if isinstance(peer, SimNode):
             node = self._new_node(peer.name)
@@ -402,6 +429,15 @@ class World:
         if what == "freeze":
             self.gateway.freeze(lasts_s)
             return
+        if what == "drain":
+            self.gateway.drain()
+            gateway = self.gateway
+            lasts_s /= 2
+            gateway.after(lasts_s, lambda: self._crash_gateway(lasts_s))
+            return
+        self._crash_gateway(lasts_s)
+
+    def _crash_gateway(self, lasts_s: float) -> None:
         self.gateway.crash()
         self._at(self.schedule.now - 100 + lasts_s, self._restart_gateway)
 

@@ -51,6 +51,10 @@ class SimGateway(Process):
             wire.die()
             wire.tell_peer(self._world.rng.uniform(0.0, 0.3))
 
+    def drain(self) -> None:
+        """Take no new calls: its end is near."""
+        self._perform(self.broker.drain(self.now))
+
     def accept(self, wire: Wire) -> None:
         """A peer dials."""
         self._dialled[wire] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from easyremote.config import WindowSettings
@@ -52,6 +52,22 @@ class SimNode(Peer):
         self.core.goodbye("stopping")
         self._write()
         self.leave()
+
+    def drain(self, grace_s: float, gone: Callable[[], None]) -> None:
+        """Take no new calls and end when those that run have ended, or after `grace_s`; then `gone()` is called."""
+        if not self.core.is_leaving:
+            self.core.leave(self.now)
+            self.flush()
+            self._drain_on(self.now + grace_s, gone)
+
+    def _drain_on(self, until: float, gone: Callable[[], None]) -> None:
+        if self.core.held_count and self.now < until:
+            self.after(0.05, lambda: self._drain_on(until, gone))
+            return
+        for run in self.runs.values():
+            self.core.disown(run.attempt)
+        self.goodbye()
+        gone()
 
     @property
     def running_count(self) -> int:

@@ -25,6 +25,7 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
+DRAIN_TICK_S = 0.02
 
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
@@ -44,16 +45,18 @@ class Listener:
         self._chunk_queues: dict[bytes, asyncio.Queue[WireChunk | None]] = {}
         self._next_conn = 0
         self._server: Any = None
+        self._health: Any = None
+        self._returns = False  # it was told to end, and may be started again
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Bind and serve, on a Unix socket too. Returns the port. Raises PortInUse."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self._token)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
-        servicer: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
+        self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for name in ("", SERVICE):
-            await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
             self.port = self._server.add_insecure_port(f"{host}:{port}")
@@ -70,10 +73,21 @@ class Listener:
         self._ticker = self._loop.create_task(self._tick())
         return self.port
 
+    async def drain(self, grace_s: float) -> bool:
+        """Take no new calls, and wait until those that run have ended and been collected. False: some ran for longer."""
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._returns = True
+        self.perform(self.broker.drain(monotonic()))
+        until = monotonic() + grace_s
+        while self.broker.open_count and monotonic() < until:  # noqa: ASYNC110 - many things end it
+            await asyncio.sleep(DRAIN_TICK_S)
+        return not self.broker.open_count
+
     async def stop(self, reason: str, grace_s: float = 0.3) -> None:
         """Say goodbye to every peer, then close."""
         for connection in list(self._connections.values()):
-            connection.put(pb.Frame(goodbye=pb.Goodbye(reason=reason)))
+            connection.put(pb.Frame(goodbye=pb.Goodbye(reason=reason, returns=self._returns)))
             connection.close()
         if self._ticker is not None:
             self._ticker.cancel()

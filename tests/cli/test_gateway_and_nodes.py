@@ -280,3 +280,46 @@ def test_a_node_leaves_no_process_behind(node: Program) -> None:
     workers = descendants_of(node.process.pid)
     assert node.stop(signal.SIGTERM) == 0
     wait_until(lambda: not any(is_alive(pid) for pid in workers))
+
+
+# ---- draining ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_is_drained_and_resumed_by_its_name(node: Program, gateway: dict[str, Any], run: Run) -> None:
+    done = run("node", "drain", "box", "--reason", "new driver")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Node 'box' takes no new calls; none running there. Undo: easyremote node resume box\n"
+    status = run("status").stdout
+    assert "draining" in status
+    assert "box takes no new calls: new driver\n" in status
+    refused = run("call", "add", "1", "2")
+    assert refused.returncode == 3
+    assert "'box' (new driver)" in refused.stderr
+    assert run("node", "resume", "box").stdout == "Node 'box' takes new calls again.\n"
+    assert run("call", "add", "1", "2").stdout.endswith("3\n")
+
+
+@pytest.mark.parametrize("words", [["drain"], ["drain", "a", "b"], ["resume"]])
+def test_draining_takes_one_name(gateway: dict[str, Any], run: Run, words: list[str]) -> None:
+    done = run("node", *words)
+    assert done.returncode == 2
+    assert "takes the name of one node" in done.stderr
+
+
+def test_draining_a_node_that_is_not_there_names_those_that_are(node: Program, run: Run) -> None:
+    done = run("node", "drain", "bax")
+    assert done.returncode == 3
+    assert "connected are: box" in done.stderr
+
+
+def test_sigterm_lets_a_call_end_and_says_what_it_waits_for(
+    start: Start, gateway: dict[str, Any], folder: Path, run: Run
+) -> None:
+    node = start("node", "recipes:endless", "--name", "box", "--drain-grace", "0.5")
+    node.wait_for("Ctrl-C stops the node.")
+    call = start("call", "endless", str(folder))
+    call.wait_for("started")
+    assert node.stop(signal.SIGTERM) == 0
+    assert "Node 'box' takes no new calls, and waits up to 0.5 s for 1 that it has." in node.stderr
+    assert call.exit_code() == 3
+    assert "it drained" in call.stderr or "vanished" in call.stderr

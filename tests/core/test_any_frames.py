@@ -28,7 +28,7 @@ many = settings(
 
 PEER_FRAMES = [
     *("submit", "cancel", "ack", "synced", "query", "event", "offers", "load", "fetch", "goodbye", "heartbeat"),
-    *("hello", "welcome", "verdict", "forget", "resume"),
+    *("hello", "welcome", "verdict", "forget", "resume", "drain", "handed_back", "withdrawn"),
 ]
 
 
@@ -79,7 +79,8 @@ class Gateway:
         self.did(self.broker.connected(self.conns, hello, self.now))
 
     def step(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
-        what = draw(st.sampled_from(["frames"] * 8 + ["time", "connect", "connect", "cut", "chunk", "stranger"]))
+        others = ["time", "connect", "connect", "cut", "chunk", "stranger", "drain"]
+        what = draw(st.sampled_from(["frames"] * 8 + others))
         conn = draw(st.integers(1, self.conns))
         if what == "frames":
             batch = draw(st.lists(frames(*PEER_FRAMES), min_size=1, max_size=3))
@@ -89,6 +90,8 @@ class Gateway:
             self.did(self.broker.tick(self.now))
         elif what == "connect":
             self.connect(Sensible(draw(st.integers(0, 3))).hello(draw(messages(pb.NodeState))))
+        elif what == "drain" and draw(st.booleans()):
+            self.did(self.broker.drain(self.now))
         elif what == "cut":
             self.open.discard(conn)
             self.did(self.broker.disconnected(conn, self.now))
@@ -125,10 +128,21 @@ def test_a_node_survives_any_frames(data: st.DataObject) -> None:
     running: list[Attempt] = []
     now = 10.0
     for _ in range(data.draw(st.integers(1, 30))):
-        what = data.draw(st.sampled_from(["frames"] * 4 + ["emit"] * 4 + ["time", "cut", "welcome"]))
+        what = data.draw(st.sampled_from(["frames"] * 4 + ["emit"] * 4 + ["time", "cut", "welcome", "leave"]))
         effects: list[Any] = []
         if what == "frames":
-            bodies = ("submit", "cancel", "ack", "resume", "forget", "fetch", "offers_taken", "refused", "goodbye")
+            bodies = (
+                "submit",
+                "cancel",
+                "ack",
+                "resume",
+                "forget",
+                "fetch",
+                "offers_taken",
+                "refused",
+                "goodbye",
+                "drain",
+            )
             effects = core.received(data.draw(st.lists(frames(*bodies), max_size=3)), now)
         elif what == "emit" and running:
             attempt = data.draw(st.sampled_from(running))
@@ -136,6 +150,8 @@ def test_a_node_survives_any_frames(data: st.DataObject) -> None:
         elif what == "time":
             now += data.draw(st.sampled_from([0.01, 1.0, 10.0]))
             effects = core.tick(now)
+        elif what == "leave":
+            core.leave(now)
         elif what == "cut":
             core.disconnected(now)
             core.hello().SerializeToString()
@@ -163,7 +179,7 @@ def test_a_client_survives_any_frames(data: st.DataObject) -> None:
         )
         call_id = data.draw(messages(pb.Cancel)).call_id
         if what == "frames":
-            bodies = ("event", "event", "verdict", "answer", "fetch", "refused", "goodbye", "heartbeat")
+            bodies = ("event", "event", "verdict", "answer", "fetch", "refused", "goodbye", "handed_back", "withdrawn")
             core.received(data.draw(st.lists(frames(*bodies), max_size=3)), now)
         elif what == "submit":
             submit = data.draw(messages(pb.Submit))

@@ -37,11 +37,18 @@ PLANS = {
     "short gateway restart": Plan(
         gentle=True, once_only=0.5, faults=("crash_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
     ),
+    "gateway restarts that are announced": Plan(
+        gentle=True, once_only=0.5, faults=("drain_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
+    ),
+    "nodes that drain": Plan(gentle=True, once_only=0.5, pinned=0.0, faults=("drain_node",), fault_count=4),
+    "nodes that drain, short calls": Plan(
+        gentle=True, calls=60, once_only=0.5, pinned=0.0, streams=0.0, slots=1, faults=("drain_node",), fault_count=6
+    ),
     "doubled submissions": Plan(
         gentle=True, duplicates=0.4, faults=("cut_client",), fault_count=3, fault_lasts_s=SHORT
     ),
     "everything gentle": Plan(
-        gentle=True, nodes=2, calls=40, large=0.3, faults=GENTLE_FAULTS[:-1], fault_count=20, fault_lasts_s=SHORT
+        gentle=True, nodes=2, calls=40, large=0.3, faults=GENTLE_FAULTS[:-2], fault_count=20, fault_lasts_s=SHORT
     ),
     "errors that are retried": Plan(gentle=True, retried=0.7),
     "errors that are retried, and short cuts": Plan(
@@ -58,6 +65,17 @@ PLANS = {
     "client crashes": Plan(faults=("crash_client",), fault_count=4),
     "frozen processes": Plan(faults=("freeze_node", "freeze_client", "freeze_gateway"), fault_count=5),
     "leaving": Plan(faults=("leave_node", "leave_client"), fault_count=6),
+    "draining": Plan(
+        nodes=4, calls=60, once_only=0.5, faults=("drain_node", "rest_node", "cut_node", "cut_client"), fault_count=12
+    ),
+    "draining and gateway restarts": Plan(
+        nodes=3,
+        calls=40,
+        once_only=0.5,
+        faults=("drain_node", "rest_node", "drain_gateway", "cut_node", "cut_client"),
+        fault_count=12,
+        fault_lasts_s=(0.0, 4.0),
+    ),
     "changing offers": Plan(faults=("change_offers",), fault_count=10),
     "unreliable nodes": Plan(
         clients=1,
