@@ -19,6 +19,7 @@ from easyremote.connection import Connection
 from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
 from easyremote.execution import functions as introspect
+from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
@@ -395,7 +396,7 @@ class Client:
         """A registered function with this client's options."""
         target = self._targets.get(spec.name)
         if target is None:
-            is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION
+            is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION and not spec.batch  # those wait for each other there
             time = self._times.setdefault(spec.name, CallTime())
             may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")
             target = self._targets[spec.name] = Target(spec.name, self._options.to_wire(), None, may_bundle, time)
@@ -454,6 +455,9 @@ class RemoteNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> F: ...
     @overload
     def register(
@@ -465,6 +469,9 @@ class RemoteNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -476,12 +483,16 @@ class RemoteNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> Any:
         """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
 
         Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
         it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
-        themselves, as with `ComputeNode.register`. Raises UnpicklableError, EnvironmentMismatch.
+        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. Raises UnpicklableError,
+        EnvironmentMismatch.
         """
         rule = retrying.rule(retries, retry_on, backoff)
         if function is None:
@@ -493,6 +504,9 @@ class RemoteNode:
                 retries=retries,
                 retry_on=retry_on,
                 backoff=backoff,
+                batch=batch,
+                batch_wait=batch_wait,
+                batch_split=batch_split,
             )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
@@ -500,6 +514,7 @@ class RemoteNode:
         spec = introspect.spec_of(
             function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule
         )
+        declare(spec, function, batch, batch_wait, batch_split)
         shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
         self._everywhere(f"register {chosen}", shipped)
         self._client.forget_signature(chosen)

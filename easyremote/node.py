@@ -17,6 +17,7 @@ from easyremote import discovery, lifetime, retrying
 from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import functions
+from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.retrying import RetryOn
 from easyremote.serving import Engine, Registered
 from easyremote.transport.link import CONNECT_TIMEOUT_S
@@ -80,6 +81,9 @@ class ComputeNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> F: ...
     @overload
     def register(
@@ -92,6 +96,9 @@ class ComputeNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -104,6 +111,9 @@ class ComputeNode:
         retries: int | None = None,
         retry_on: RetryOn | None = None,
         backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
     ) -> Any:
         """Offer a function: plain, generator, `async def` or async generator. Works as a decorator with and without arguments,
         and returns the function as it is.
@@ -116,6 +126,10 @@ class ComputeNode:
         For calls that don't say themselves: `retries`, how often one is run again (0: at most one run); `retry_on`, after
         which exceptions, besides a lost node; `backoff`, seconds before the first attempt after an error. `idempotent`: running
         it twice does no more than running it once, so it may be run again after any loss, and hedged.
+        `batch`: one run takes up to so many calls (1 to 1024). Callers see an ordinary function; the function itself gets a list
+        for each parameter and returns a list with a result for each call, where an exception fails that call alone.
+        `batch_wait`: how long the first call of a batch waits for others at most, in seconds or as a text like "5ms".
+        `batch_split`: when a run for several calls raises, each is run again alone; False fails all. See docs/batching.md.
 
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """
@@ -130,6 +144,9 @@ class ComputeNode:
                 retries=retries,
                 retry_on=retry_on,
                 backoff=backoff,
+                batch=batch,
+                batch_wait=batch_wait,
+                batch_split=batch_split,
             )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
@@ -138,6 +155,7 @@ class ComputeNode:
         chosen = functions.check_name(name or functions.function_name(function))
         declared = {"load_balancing": load_balancing, "idempotent": idempotent, "retry": rule}
         spec = functions.spec_of(function, chosen, version=secrets.token_hex(6), **declared)
+        declare(spec, function, batch, batch_wait, batch_split)
         registered = Registered(spec, function)
         if isolation == "process":
             registered = Registered(spec, code=functions.ship(function, pb.Code.KIND_CALLABLE, spec))

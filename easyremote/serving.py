@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from easyremote import discovery
+from easyremote.batches import Batcher, Member
 from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
 from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError, WorkerCrashed
@@ -74,6 +75,7 @@ class _Run:
         self.worker: WorkerProcess | None = None
         self.busy_s = 0.0  # how long the function ran, as its worker measured it
         self.gave_back = False  # the tasks of a bundle that hadn't begun
+        self.member: Member | None = None  # of a batch
         self.owed = 0  # credits held back while the window is closed
 
 
@@ -95,6 +97,7 @@ class Engine:
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         self._pool = WorkerPool(node_id)
+        self._batchers: dict[str, Batcher] = {}
         self._session_locks: dict[str, asyncio.Lock] = {}
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
         self._confirmations: list[tuple[int, asyncio.Future[None]]] = []
@@ -141,6 +144,8 @@ class Engine:
         until = monotonic() + _STOP_GRACE_S
         while self._runs and monotonic() < until:  # noqa: ASYNC110 - it is a matter of milliseconds
             await asyncio.sleep(0.01)  # most end at once, and their callers are told why
+        for batcher in self._batchers.values():
+            batcher.close()
         self._core.goodbye(reason)
         self._link.flush()
         await self._link.drained(1.0)
@@ -263,7 +268,9 @@ class Engine:
                 raise UsageError(f"node '{self.node_id}' no longer offers '{submit.function}'")
             attempt.started.version = registered.spec.version
             attempt.started.kind = registered.spec.kind
-            if registered.code is not None:
+            if registered.spec.batch:
+                self._join(attempt_run, registered)
+            elif registered.code is not None:
                 code, encoded = registered.code
                 work = self._run_in_worker(attempt_run, code, encoded)
                 attempt_run.task = self._spawn(self._guard(attempt_run, work))
@@ -298,7 +305,9 @@ class Engine:
         if attempt_run.stop is not None:
             return
         attempt_run.stop = code, message
-        if attempt_run.worker is not None:
+        if attempt_run.member is not None:
+            attempt_run.member.batcher.drop(attempt_run.member)
+        elif attempt_run.worker is not None:
             attempt_run.worker.interrupt()
         elif attempt_run.emitter is not None:
             attempt_run.emitter.interrupt()
@@ -340,6 +349,47 @@ class Engine:
         code, message = attempt_run.stop or ("cancelled", f"node '{self.node_id}' is stopping")
         return pb.ErrorInfo(code=code, message=message, node_id=self.node_id)
 
+    # ---- calls that run together ---------------------------------------------------------------------------------
+
+    def _join(self, attempt_run: _Run, registered: Registered) -> None:
+        if attempt_run.attempt.submit.tasks:  # its client doesn't know yet that calls come one by one
+            self._emit(attempt_run, pb.Event(returned=pb.Returned(first=0)))
+            self._succeed(attempt_run, is_exhausted=True)
+            return
+        batcher = self._batchers.get(registered.spec.name)
+        if batcher is None or batcher.registered is not registered:
+            self._batchers = {
+                name: known for name, known in self._batchers.items() if name in self.functions or not known.is_idle
+            }
+            batcher = self._batchers[registered.spec.name] = Batcher(self, registered)
+        arguments = attempt_run.attempt.submit.arguments
+        if arguments.HasField("blob"):
+            attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_join(attempt_run, batcher)))
+        else:
+            in_worker = registered.code is not None
+            batcher.add(attempt_run, arguments if in_worker else codec.Encoded.of(arguments))
+
+    async def _fetch_and_join(self, attempt_run: _Run, batcher: Batcher) -> None:
+        submit = attempt_run.attempt.submit
+        if batcher.registered.code is not None:
+            batcher.add(attempt_run, await self._for_worker(submit.call_id, submit.arguments))
+        else:
+            batcher.add(attempt_run, await self._transfers.fetch(submit.call_id, submit.arguments))
+
+    def end_stopped(self, attempt_run: _Run) -> None:
+        """It was told to stop, and nobody else will say that it has."""
+        self._emit(attempt_run, pb.Event(error=self._stop_error(attempt_run)))
+
+    def forget_payload(self, payload: pb.Payload) -> None:
+        """Remove the file of a payload of the workers' link, unless a worker has taken it."""
+        if payload.HasField("blob"):
+            self._shared.remove(payload.blob.blob_id.decode())
+
+    @property
+    def shared_here(self) -> SharedFiles | None:
+        """Where large values are put at once, if their receiver is on this host."""
+        return self._shared if self._link.is_local else None
+
     # ---- the owner's functions -----------------------------------------------------------------------------------
 
     async def _fetch_and_run(self, attempt_run: _Run, registered: Registered) -> None:
@@ -355,7 +405,7 @@ class Engine:
             self.node_id,
             attempt_run.attempt.submit,
             lambda event, field, encoded: self.post(attempt_run, event, field, encoded),
-            self._shared if self._link.is_local else None,
+            self.shared_here,
         )
         attempt_run.emitter = emitter
         submit = attempt_run.attempt.submit
@@ -474,8 +524,8 @@ class Engine:
         await self.offers_changed()
         self._succeed(attempt_run)
 
-    def _succeed(self, attempt_run: _Run) -> None:
-        self._emit(attempt_run, pb.Event(result=codec.encode(None).inline()))
+    def _succeed(self, attempt_run: _Run, is_exhausted: bool = False) -> None:
+        self._emit(attempt_run, pb.Event(result=codec.encode(None).inline(), is_exhausted=is_exhausted))
 
     async def _run_in_worker(
         self,
@@ -495,22 +545,10 @@ class Engine:
         worker = worker or await self._pool.take(code.digest)
         began = monotonic()
         try:
-            is_loaded = code.digest and code.digest in worker.loaded
-            submit.code.CopyFrom(pb.Code(kind=code.kind, digest=code.digest))
-            if not is_loaded:
-                if encoded is not None:
-                    payload = (
-                        await asyncio.to_thread(to_payload, encoded, self._shared)
-                        if encoded.is_large
-                        else encoded.inline()
-                    )
-                else:
-                    payload = await self._for_worker(attempt.call_id, code.payload)
-                submit.code.payload.CopyFrom(payload)
+            submit.code.CopyFrom(await self.code_for(worker, code, encoded, attempt.call_id))
         except BaseException:
             self._pool.give_back(worker)
-            if submit.arguments.HasField("blob"):
-                self._shared.remove(submit.arguments.blob.blob_id.decode())
+            self.forget_payload(submit.arguments)
             raise
         ended: asyncio.Future[None] = self._loop.create_future()
         worker.on_event = lambda event: self._worker_event(attempt_run, worker, event, ended)
@@ -529,9 +567,24 @@ class Engine:
             if not ended.done():
                 worker.kill()
             self._pool.give_back(worker)
-            for payload in (submit.arguments, submit.code.payload):
-                if payload.HasField("blob"):
-                    self._shared.remove(payload.blob.blob_id.decode())  # unless the worker has taken it
+            self.forget_payload(submit.arguments)
+            self.forget_payload(submit.code.payload)
+
+    async def code_for(
+        self, worker: WorkerProcess, code: pb.Code, encoded: codec.Encoded | None, call_id: bytes
+    ) -> pb.Code:
+        """What this worker has to be told of the code: all of it where it hasn't loaded it."""
+        told = pb.Code(kind=code.kind, digest=code.digest)
+        if code.digest and code.digest in worker.loaded:
+            return told
+        if encoded is None:
+            payload = await self._for_worker(call_id, code.payload)
+        elif encoded.is_large:
+            payload = await asyncio.to_thread(to_payload, encoded, self._shared)
+        else:
+            payload = encoded.inline()
+        told.payload.CopyFrom(payload)
+        return told
 
     async def _for_worker(self, call_id: bytes, payload: pb.Payload) -> pb.Payload:
         """A payload whose large bytes lie in a shared file."""
@@ -546,15 +599,7 @@ class Engine:
         if event.call_id != attempt_run.attempt.call_id:
             return  # of an earlier call in that worker, e.g. from a process that it forked
         body = event.WhichOneof("body")
-        size = len(event.output.text)
-        if body in ("item", "result", "display"):
-            payload = event.display.bundle if body == "display" else getattr(event, body)
-            size = sum(payload.blob.part_bytes) or len(payload.data) + sum(map(len, payload.buffers))
-            if payload.HasField("blob"):
-                name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
-                payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
-        if body == "items":
-            size = sum(map(len, event.items.data))
+        size = self._own_payload(attempt_run, event)
         if body == "returned" and event.returned.stop:
             self._stop_run(attempt_run, "cancelled", "the client cancelled it")
         if body == "error" and attempt_run.stop is not None:
@@ -571,22 +616,47 @@ class Engine:
             attempt_run.owed += cost_of(size)
         self._pay_credits(attempt_run)
 
+    def _own_payload(self, attempt_run: _Run, event: pb.Event) -> int:
+        """Take over what a worker has put into a shared file. Tells what the event weighs in the window."""
+        body = event.WhichOneof("body")
+        if body == "items":
+            return sum(map(len, event.items.data))
+        if body not in ("item", "result", "display"):
+            return len(event.output.text)
+        payload = event.display.bundle if body == "display" else getattr(event, body)
+        size = sum(payload.blob.part_bytes) or len(payload.data) + sum(map(len, payload.buffers))
+        if payload.HasField("blob"):
+            name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
+            payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
+        return size
+
+    def told_by_worker(self, attempt_run: _Run, event: pb.Event) -> None:
+        """A worker says this of one of the calls that it runs together. One that has ended meanwhile doesn't want it."""
+        if not attempt_run.attempt.has_ended:
+            self._emit(attempt_run, event, self._own_payload(attempt_run, event))
+        elif event.HasField("result"):
+            self.forget_payload(event.result)
+
+    def crashed(self, title: str, error: WorkerDied, options: pb.Options) -> pb.ErrorInfo:
+        """What is told of a worker's death."""
+        facts = describe_exit(error.exit_code)
+        how = f"killed by {facts['signal']}" if "signal" in facts else f"exit code {error.exit_code}"
+        last = f". The last it printed:\n{error.last_output.rstrip()}" if error.last_output.strip() else ""
+        return pb.ErrorInfo(
+            code="worker_crashed",
+            message=f"the worker process of '{title}' on node '{self.node_id}' died ({how}){last}",
+            node_id=self.node_id,
+            may_have_run=True,
+            details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
+            task=error.task,
+            retriable=is_named(WorkerCrashed, options.retry_on),
+        )
+
     def _worker_died(self, attempt_run: _Run, error: WorkerDied, ended: asyncio.Future[None]) -> None:
         if attempt_run.stop is not None:
             info = self._stop_error(attempt_run)
         else:
-            facts = describe_exit(error.exit_code)
-            how = f"killed by {facts['signal']}" if "signal" in facts else f"exit code {error.exit_code}"
-            last = f". The last it printed:\n{error.last_output.rstrip()}" if error.last_output.strip() else ""
-            info = pb.ErrorInfo(
-                code="worker_crashed",
-                message=f"the worker process of '{_title(attempt_run)}' on node '{self.node_id}' died ({how}){last}",
-                node_id=self.node_id,
-                may_have_run=True,
-                details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
-                task=error.task,
-                retriable=is_named(WorkerCrashed, attempt_run.attempt.submit.options.retry_on),
-            )
+            info = self.crashed(_title(attempt_run), error, attempt_run.attempt.submit.options)
         self._emit(attempt_run, pb.Event(error=info))
         if not ended.done():
             ended.set_result(None)
@@ -624,6 +694,8 @@ class Engine:
                     if attempt_run.emitter is not None:
                         attempt_run.emitter.flush_due()
                     self._check_bundle(attempt_run)
+                for batcher in self._batchers.values():
+                    batcher.flush_due()
                 effects = self._core.tick(monotonic())
                 if effects:
                     self._perform(effects)

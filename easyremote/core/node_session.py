@@ -144,7 +144,7 @@ class Attempt:
     kept_bytes: int = 0
     kept_items: int = 0
     room: int = 0  # items that it may be ahead
-    slots: int = 1
+    slots: int = 1  # 0: its function's calls run together
     is_granted: bool = False  # the gateway says what it may use
     closed_at: float = 0.0  # when it was so far ahead that its producer was told to wait
     has_ended: bool = False
@@ -174,6 +174,7 @@ class NodeSession:
         self._reserved = 0  # slots of those that run, beyond one for each
         self._handed_back: dict[tuple[bytes, int], None] = {}  # the gateway hasn't said yet that it has them
         self._takes_back = False  # the gateway does
+        self._batched: set[str] = set()  # functions whose calls run together
         self._effects: list[NodeEffect] = []
         self._now = 0.0
 
@@ -254,6 +255,7 @@ class NodeSession:
         self._revision += 1
         del self._state.offers[:]
         self._state.offers.extend(specs)
+        self._batched = {spec.name for spec in self._state.offers if spec.batch}
         if self.is_connected:
             self._send_offers()
         return self._revision
@@ -350,7 +352,7 @@ class NodeSession:
         elif submit.options.retries_set and submit.options.retries == 0:
             self._announce(attempt)
         else:
-            self._waiting.append(attempt)
+            self._admit(attempt)
 
     def _announce(self, attempt: Attempt) -> None:
         self._announced[attempt.key] = attempt
@@ -386,7 +388,7 @@ class NodeSession:
             attempt.kept_bytes -= taken.bytes
             attempt.kept_items -= taken.items
         if seq and self._announced.pop(attempt.key, None) is not None:
-            self._waiting.append(attempt)
+            self._admit(attempt)
         if attempt.has_ended and not attempt.kept:
             self._release(attempt)
         elif not was_open and self.window_is_open(attempt):
@@ -440,10 +442,18 @@ class NodeSession:
         if keys and self.is_connected:
             self._send(pb.Frame(handed_back=pb.HandedBack(attempts=_states(keys))))
 
+    def _admit(self, attempt: Attempt) -> None:
+        """It may begin as soon as there is a slot, or now where it needs none."""
+        if self._batched and attempt.submit.function in self._batched:
+            attempt.slots = 0
+            self._start(attempt)
+        else:
+            self._waiting.append(attempt)
+
     def _start_next(self) -> None:
         while self._waiting:
             attempt = self._waiting[0]
-            if self._running and self._used_slots + attempt.slots > self._state.slots:
+            if self._used_slots and self._used_slots + attempt.slots > self._state.slots:
                 return
             if attempt.has_ended or attempt.key not in self._attempts:
                 self._waiting.popleft()
@@ -451,16 +461,19 @@ class NodeSession:
             if attempt.is_granted and not self._gpus_are_free(attempt.submit.grant):
                 return
             self._waiting.popleft()
-            if self._is_late(attempt):
-                self._end_late(attempt)
-                continue
-            attempt.started_at = self._now
-            if attempt.submit.options.run_timeout_s > 0:
-                attempt.run_deadline = self._now + attempt.submit.options.run_timeout_s
-            attempt.started.node_id = self._state.node_id
-            self._running[attempt.key] = attempt
-            self._reserved += attempt.slots - 1
-            self._effects.append(Start(attempt))
+            self._start(attempt)
+
+    def _start(self, attempt: Attempt) -> None:
+        if self._is_late(attempt):
+            self._end_late(attempt)
+            return
+        attempt.started_at = self._now
+        if attempt.submit.options.run_timeout_s > 0:
+            attempt.run_deadline = self._now + attempt.submit.options.run_timeout_s
+        attempt.started.node_id = self._state.node_id
+        self._running[attempt.key] = attempt
+        self._reserved += attempt.slots - 1
+        self._effects.append(Start(attempt))
 
     @property
     def _used_slots(self) -> int:
@@ -518,7 +531,7 @@ class NodeSession:
             if body == "error" and attempt.submit.earlier:
                 event.error.earlier.extend(attempt.submit.earlier)
             self._announced.pop(attempt.key, None)
-            if attempt.started_at is not None:
+            if attempt.started_at is not None and (attempt.slots or not event.run_s):  # a batch's run has been measured
                 event.run_s = self._now - attempt.started_at
             self._stopped_running(attempt)
         frame = pb.Frame(event=event)
@@ -550,8 +563,8 @@ class NodeSession:
 
     def check(self) -> None:
         """Assert every invariant."""
-        assert self._reserved == sum(a.slots - 1 for a in self._running.values() if a.is_granted), "slots are counted"
-        is_alone = len(self._running) == 1  # one that was granted more than there is runs all the same
+        assert self._reserved == sum(a.slots - 1 for a in self._running.values()), "slots are counted"
+        is_alone = sum(a.slots > 0 for a in self._running.values()) == 1  # one that was granted more than there is runs
         assert self._used_slots <= self._state.slots or is_alone, "no more run than there are slots"
         for attempt in self._attempts.values():
             numbers = [kept.seq for kept in attempt.kept]

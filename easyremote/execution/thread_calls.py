@@ -69,6 +69,11 @@ class ThreadEmitter:
         if self.credits.has_some:
             self._buffer.flush_due(self._send_unpaid)
 
+    def flush(self) -> None:
+        """Send what was printed so far."""
+        if not self._buffer.is_empty:
+            self._buffer.flush()
+
     def display(self, message: dict[str, Any]) -> None:
         bundle = message.pop("bundle")
         encoded = codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()])
@@ -157,6 +162,10 @@ class ThreadEmitter:
     def left(self) -> None:
         with self._lock:
             self._thread_id = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self._is_interrupted
 
     def interrupt(self) -> None:
         with self._lock:

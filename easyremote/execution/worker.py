@@ -19,11 +19,13 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from easyremote.execution import rich_display
+from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
+from easyremote.execution.context import current
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
@@ -150,7 +152,9 @@ class Worker:
             emitter.failed(error)
         else:
             emitter.began = time.perf_counter()
-            if emitter.tasks is not None:
+            if submit.code.spec.batch:
+                emitter.run_together(function)
+            elif emitter.tasks is not None:
                 run_tasks(function, emitter.tasks, emitter, _run_coroutine)
             else:
                 run(function, args, kwargs, emitter, _run_coroutine)
@@ -196,8 +200,24 @@ class _Emitter:
         self._items_lock = threading.RLock()
         self._tasks_lock = threading.Lock()
         self._items_sent_at = 0.0
-        self._accept = submit.options.accept
+        self.accept = submit.options.accept
+        self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
+
+    def run_together(self, function: Callable[..., Any]) -> None:
+        """The submission's tasks are calls that one run takes."""
+        token = current.set(self)
+        submit, shared = self.submit, self._worker.shared
+        is_whole = submit.code.spec.batch_whole
+        try:
+            run_tasks_together(
+                function, submit.tasks, is_whole, self, lambda payload: from_payload(payload, shared), _run_coroutine
+            )
+            self.result(None, is_exhausted=True)
+        except BaseException as error:
+            self.failed(error)
+        finally:
+            current.reset(token)
 
     def output(self, is_stderr: bool, text: str) -> None:
         self._worker.capture.write(is_stderr, text)
@@ -213,12 +233,12 @@ class _Emitter:
         self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=wire_text(text, MAX_PROGRESS_TEXT))))
 
     def item(self, value: Any) -> None:
-        item = codec.encode_item(value, self._accept)  # first: one that can't be sent costs no credit
+        item = codec.encode_item(value, self.accept)  # first: one that can't be sent costs no credit
         self.credits.take(cost_of_item(item))
         self._item(item)
 
     async def item_async(self, value: Any) -> None:
-        item = codec.encode_item(value, self._accept)
+        item = codec.encode_item(value, self.accept)
         await self.credits.take_async(cost_of_item(item))
         self._item(item)
 
@@ -259,7 +279,7 @@ class _Emitter:
                 self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, items=pb.Items(data=data))))
 
     def failure(self, error: BaseException) -> None:
-        self._send(pb.Event(failure=describe(error, self.node_id)))
+        self._send(pb.Event(failure=describe(error, self.node_id, self.retry_on)))
 
     def tasks_changed(self, cancel: pb.Cancel) -> None:
         """Some of a bundle's tasks aren't wanted any more; or, when none are named, no more are to be begun here."""
@@ -277,7 +297,7 @@ class _Emitter:
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self.began
         rich_display.flush_figures()
-        encoded = codec.encode_as(value, self._accept)
+        encoded = codec.encode_as(value, self.accept)
         self._worker.hold_interrupts()
         try:
             self._end(pb.Event(result=self._payload(encoded), is_exhausted=is_exhausted, busy_s=busy_s))
@@ -285,7 +305,7 @@ class _Emitter:
             self._worker.let_interrupts()
 
     def failed(self, error: BaseException) -> None:
-        self._end(pb.Event(error=describe(error, self.node_id, self.submit.options.retry_on)))
+        self._end(pb.Event(error=describe(error, self.node_id, self.retry_on)))
 
     def _payload(self, encoded: codec.Encoded) -> pb.Payload:
         return to_payload(encoded, self._worker.shared)

@@ -362,7 +362,8 @@ def test_a_node_that_returns_without_a_call_that_it_had_begun_has_lost_it() -> N
     client.submit(retries=1)
     attempt = node.only_started()
     node.emit(attempt, pb.Event(output=pb.Output(text="begun")))
-    del node.core._attempts[attempt.key], node.core._running[attempt.key]
+    del node.core._attempts[attempt.key]
+    node.core._stopped_running(attempt)
     node.cut()
     node.connect()
     assert node.only_started().number == 2

@@ -143,3 +143,18 @@ def test_the_strategy_of_ones_own_works_for_clients_elsewhere() -> None:
     assert refusal.startswith("unknown strategy 'fastest'")
     for name in [*known_strategies()[:5], "fastest_first"]:
         assert name in refusal
+
+
+def test_the_batched_function_of_the_docs_works() -> None:
+    define, call = re.findall(r"^```python\n(.*?)^```$", (DOCS / "batching.md").read_text(), re.MULTILINE | re.DOTALL)
+    script = (
+        "from easyremote import Client, Server\n"
+        "with Server(port=0) as server:\n"
+        f"{indented(define)}    with node, Client(server.address) as client:\n    {indented('print(' + call.strip() + ')')}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("9 bytes, with 0 others\n", "")
+
+
+def indented(code: str) -> str:
+    return "".join(f"    {line}" for line in code.splitlines(keepends=True))

@@ -237,7 +237,7 @@ class AttemptState(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry")
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +250,9 @@ class FunctionSpec(_message.Message):
     NEEDS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    BATCH_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    BATCH_WHOLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kind: FunctionKind
@@ -262,7 +265,10 @@ class FunctionSpec(_message.Message):
     needs: Needs
     idempotent: bool
     retry: RetryRule
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ...) -> None: ...
+    batch: int
+    batch_wait_s: float
+    batch_whole: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ..., batch: _Optional[int] = ..., batch_wait_s: _Optional[float] = ..., batch_whole: _Optional[bool] = ...) -> None: ...
 
 class RetryRule(_message.Message):
     __slots__ = ("retries", "retries_set", "retry_on", "backoff_s")
