@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from easyremote.model import GpuInfo as GpuInfo
     from easyremote.model import NodeInfo as NodeInfo
     from easyremote.node import ComputeNode as ComputeNode
+    from easyremote.refs import Ref as Ref
     from easyremote.reporting import progress as progress
     from easyremote.reporting import track as track
     from easyremote.server import Server as Server
@@ -35,6 +36,7 @@ _HOMES = {
     "GatewaySettings": "config",
     "GpuInfo": "model",
     "NodeInfo": "model",
+    "Ref": "refs",
     "RemoteNode": "client",
     "Server": "server",
     "progress": "reporting",

@@ -19,8 +19,10 @@ from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.gathering import Gatherer
 from easyremote.execution.thread_calls import InFile, ThreadEmitter
+from easyremote.node_values import by_id, files_for_worker
 from easyremote.runtime import random_id
 from easyremote.wire import codec
+from easyremote.wire.references import resolving
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class Member:
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         assert self._arguments is not None, "what a thread runs has its arguments here"
-        return codec.decode_arguments(self._arguments)
+        with resolving(by_id(self.run.values), codec.decode):
+            return codec.decode_arguments(self._arguments)
 
     def result(self, value: Any) -> None:
         if self.is_wanted:
@@ -241,7 +244,8 @@ class _InWorker:
             submit.code.spec.CopyFrom(pb.FunctionSpec(batch=spec.batch, batch_whole=spec.batch_whole))
             for member in self.members:
                 options = member.run.attempt.submit.options
-                submit.tasks.append(pb.Submit(arguments=member.payload, options=options).SerializeToString())
+                task = pb.Submit(arguments=member.payload, options=options, refs=files_for_worker(member.run.values))
+                submit.tasks.append(task.SerializeToString())
             if any(member.is_wanted for member in self.members):
                 await self._run_in(worker, submit)
         except Exception as error:

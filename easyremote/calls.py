@@ -104,6 +104,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
     _on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
     _is_stream = False
+    _kept_result: Any = None  # a ref of it, where it stays on its node
     _queue: deque[_Arrived] | None = None
     _wakers: tuple[Callable[[], Any], ...] = ()
     _collected: list[Any] | None = None
@@ -592,6 +593,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 error = rebuild(outcome, self.attempt)
                 tell_of_attempts(error, outcome, self.attempt)
                 self._resolved = None, error
+            elif self._kept_result is not None:
+                self._resolved = self._kept_result, None
             elif self._is_stream:
                 self._resolved = self._collected or [], None
             else:

@@ -23,6 +23,7 @@ from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
+from easyremote.refs import Ref
 from easyremote.retrying import RetryOn
 from easyremote.runtime import random_id
 from easyremote.wire import codec
@@ -30,6 +31,7 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["Client", "RemoteNode"]
@@ -52,6 +54,7 @@ class CallOptions:
     label: str | None = None
     output: bool = True
     priority: int = 0
+    keep: bool = False
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -83,6 +86,8 @@ class CallOptions:
     @property
     def may_bundle(self) -> bool:
         """Whether calls may travel together: what limits a single one would limit them all."""
+        if self.keep:
+            return False
         limits = (self.timeout, self.queue_timeout, self.run_timeout, self.retries, self.cost_limit, self.retry_on)
         return all(limit is None for limit in limits)
 
@@ -102,6 +107,7 @@ class CallOptions:
             label=self.label or "",
             output=self.output,
             priority=self.priority,
+            keep=self.keep,
         )
 
 
@@ -158,6 +164,7 @@ class Client:
     ) -> Call[Any]:
         if isinstance(function, str):
             known = self._check_arguments(function, args, kwargs)
+            self._check_kept(known.spec)
             small = codec.pickled_small((args, kwargs))
             if small is not None:
                 return self._start(self._target(known.spec), small)
@@ -165,6 +172,7 @@ class Client:
         elif callable(function):
             known = introspect.KnownFunction(introspect.spec_of(function, _title(function)))
             known.check_arguments(args, kwargs)
+            self._check_kept(known.spec)
             code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
@@ -213,11 +221,14 @@ class Client:
 
         def named(args: tuple[Any, ...]) -> Target:
             assert isinstance(function, str)
-            return self._target(self._check_arguments(function, args, {}).spec)
+            known = self._check_arguments(function, args, {})
+            self._check_kept(known.spec)
+            return self._target(known.spec)
 
         if isinstance(function, str):
             return named
         spec = introspect.spec_of(function, _title(function))
+        self._check_kept(spec)
         options = self._options.to_wire()
         options.label = options.label or spec.name
         code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
@@ -236,6 +247,24 @@ class Client:
 
         return begin
 
+    def put(self, value: T) -> Ref[T]:
+        """Take a value as it is now, for calls that need it: a handle that stands for it in their arguments.
+
+        Nothing is sent yet. A node fetches the value with the first call that needs it, once, and keeps it for the others. Values
+        that are equal, byte for byte, are one. Arrays come to a function read-only.
+
+        Raises UnpicklableError, OverloadedError where this client holds 10,000 refs.
+        """
+        return self._connection.refs.put(value)
+
+    def _check_kept(self, spec: pb.FunctionSpec) -> None:
+        """Raises where a result can't stay on its node."""
+        if not self._options.keep:
+            return
+        if spec.kind in (pb.FUNCTION_KIND_GENERATOR, pb.FUNCTION_KIND_ASYNC_GENERATOR):
+            raise UsageError(f"'{spec.name}' is a generator; keep=True keeps the one result of a function that returns")
+        self._connection.refs.check_room()
+
     def with_options(self, **changes: Any) -> Client:
         """This client with other options for its calls, over the same connection.
 
@@ -244,7 +273,8 @@ class Client:
         this nor the function says) · `retry_on` (exception classes or "module.Class" names after which it runs again too) ·
         `backoff` (seconds before the first attempt after an error, 0 to 30, doubled for each; 0.5) · `idempotent` (running it
         twice does no harm) · `label` (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100,
-        default 0: of the calls that wait, higher ones go first).
+        default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on the node, and the call gives
+        a `Ref` of it).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)

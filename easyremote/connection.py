@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from easyremote.bundling import MAX_TASK_BYTES, Bundle, Member, Target
 from easyremote.calls import Call
 from easyremote.core import client_session as core
 from easyremote.errors import EasyRemoteError, GatewayUnreachable, UsageError, from_code
+from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
@@ -58,6 +59,8 @@ class Connection:
         self._query_ids = itertools.count(1)
         self._mailbox: Mailbox[Callable[[], None] | _Submission] = Mailbox(self._work_off)
         self._pipeline_tasks: set[asyncio.Task[None]] = set()
+        self._refs_of: dict[bytes, Sequence[Ref[Any]]] = {}  # what the calls that are open name: their values must stay
+        self._fetches: dict[asyncio.Task[Any] | None, BaseException | None] = {}  # and why each is to end, if it is
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
         self._give_up_after_s = GIVE_UP_AFTER_S
@@ -71,6 +74,7 @@ class Connection:
             self.is_closed = True
             shared_loop.release()
             raise
+        self.refs = RefTable(self)
         open_connections.add(self)
 
     async def _open(self) -> None:
@@ -100,7 +104,12 @@ class Connection:
         self._mailbox.post(work)
 
     def submit(self, call: Call[Any], target: Target, arguments: bytes | codec.Encoded) -> None:
-        """Hand a call over. Its payloads are kept until it ends. `arguments` as bytes: a small pickle."""
+        """Hand a call over. Its payloads are kept until it ends. `arguments` as bytes: a small pickle.
+
+        Raises UsageError for refs of another client.
+        """
+        if isinstance(arguments, codec.Encoded) and arguments.refs:
+            self.refs.to_wire(arguments.refs)
         self._mailbox.post(_Submission(target, call, arguments))
 
     def submit_tasks(self, call: Call[Any], target: Target, tasks: list[bytes]) -> None:
@@ -117,9 +126,8 @@ class Connection:
 
     def cancel(self, call: Call[Any], reason: str) -> None:
         def work() -> None:
-            if self._calls.pop(call._id, None) is not None:
+            if self._forget(call._id) is not None:
                 self._core.cancel(call._id, reason)
-                self._transfers.release(call._id)
             elif call._bundle is not None:
                 bundle, number = call._bundle
                 self._unwanted.setdefault(bundle, set()).add(number)
@@ -219,6 +227,9 @@ class Connection:
             submit.arguments.data = arguments
         else:
             submit.arguments.CopyFrom(self._transfers.own(call._id, arguments))
+            if arguments.refs:
+                submit.refs.extend(self.refs.to_wire(arguments.refs))
+                self._refs_of[call._id] = arguments.refs
         self._begin(call, target, submit)
 
     def _send_bundle(self, target: Target, members: list[Member]) -> None:
@@ -314,6 +325,8 @@ class Connection:
         seq = event.seq
         if body == "result" and isinstance(call, Call) and call._time is not None:
             call._time.ended(event, call._tasks)
+        if body == "result" and isinstance(call, Call) and event.result.HasField("kept"):
+            call._kept_result = self.refs.kept(event.result.kept)
         if call._arrive(event, encoded):
             size = encoded.size if encoded is not None else 0
             self._core.taken(call_id, event.attempt, seq, size, len(event.items.data) or 1)
@@ -323,6 +336,8 @@ class Connection:
 
     def _forget(self, call_id: bytes) -> Call[Any] | Bundle | None:
         self._transfers.release(call_id)
+        if self._refs_of:
+            self._refs_of.pop(call_id, None)
         return self._calls.pop(call_id, None)
 
     def _schedule_acks(self) -> None:
@@ -333,6 +348,45 @@ class Connection:
         self._ack_timer = None
         self._core.flush_acks()
         self._link.flush()
+
+    # ---- values of refs ------------------------------------------------------------------------------------------
+
+    async def fetch_ref(self, ref: pb.Ref) -> codec.Encoded:
+        """The value from whoever has it. Raises RefLost, and GatewayUnreachable where the gateway doesn't come back."""
+        if not self._core.is_connected and self._give_up_timer is None:
+            raise self._unreachable(self._give_up_after_s)
+        task = asyncio.current_task()
+        self._fetches[task] = None
+        try:
+            return codec.Encoded(codec.PICKLE, await self._transfers.fetch_ref(ref))
+        except BlobLost as error:
+            raise lost(ref, str(error)) from None
+        except asyncio.CancelledError:
+            error = self._fetches[task]
+            if error is None:
+                raise
+            raise error from None
+        finally:
+            del self._fetches[task]
+
+    def hold_ref(self, ref: pb.Ref, value: codec.Encoded | None) -> None:
+        """The user holds a ref, of a value that is here or elsewhere."""
+        if value is not None:
+            self._transfers.hold(ref.ref_id, value)
+        self._core.hold(pb.Handle(ref_id=ref.ref_id, has_value=value is not None))
+        self._link.flush()
+
+    def let_go_of_refs(self, ref_ids: list[bytes]) -> None:
+        for ref_id in ref_ids:
+            self._transfers.let_go(ref_id)
+        self._core.let_go(ref_ids)
+        self._link.flush()
+
+    def _end_fetches(self, error: BaseException) -> None:
+        for task in self._fetches:
+            self._fetches[task] = error
+            if task is not None:
+                task.cancel()
 
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)
@@ -376,6 +430,7 @@ class Connection:
         """The gateway didn't come back. The link goes on trying; the calls end."""
         self._give_up_timer = None
         error = self._unreachable(self._give_up_after_s)
+        self._end_fetches(error)
         for call_id, call in list(self._calls.items()):
             self._core.cancel(call_id, "the gateway is gone")
             self._forget(call_id)
@@ -389,6 +444,8 @@ class Connection:
             task.cancel()
         await asyncio.gather(*self._pipeline_tasks, return_exceptions=True)
         closed = _closed()
+        self._end_fetches(closed)
+        self.refs.close()
         for call_id, call in list(self._calls.items()):
             self._core.cancel(call_id, "its client was closed")
             self._forget(call_id)

@@ -30,6 +30,7 @@ __all__ = [
     "PayloadError",
     "PortInUse",
     "ProtocolError",
+    "RefLost",
     "RemoteError",
     "RemoteProtocolError",
     "Unavailable",
@@ -252,6 +253,15 @@ class WorkerCrashed(CallLost):
     """The worker process that ran the call died. `details` has `exit_code`, `signal` and `last_output`."""
 
     code = "worker_crashed"
+
+
+class RefLost(EasyRemoteError, LookupError):
+    """The value of a `Ref` can't be had any more: its node is gone, or had no room for it. Make it again.
+
+    `details` has `ref` (its id) and `was_on` (the node, where it is known).
+    """
+
+    code = "ref_lost"
 
 
 class CallCancelled(EasyRemoteError):

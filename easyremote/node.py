@@ -35,6 +35,7 @@ class ComputeNode:
     `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway;
     made from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
+    `max_value_bytes`: what values of refs may take here beyond those that running calls use (default: a quarter of the memory).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ComputeNode:
         slots: int | None = None,
         labels: Mapping[str, str] | None = None,
         price: float = 0.0,
+        max_value_bytes: int | None = None,
     ) -> None:
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
@@ -53,6 +55,9 @@ class ComputeNode:
             raise UsageError(f"a node's name has 1 to 200 printable characters, not {node_id[:60]!r}")
         if gateway is not None:
             discovery.normalize(gateway)
+        if max_value_bytes is not None and not max_value_bytes >= 0:
+            raise UsageError(f"max_value_bytes is a number of bytes, not {max_value_bytes!r}")
+        self._max_value_bytes = max_value_bytes if max_value_bytes is not None else _quarter_of_memory()
         self._gateway = gateway
         self._token = token
         self._state = pb.NodeState(
@@ -236,7 +241,7 @@ class ComputeNode:
         lifetime.serving(self, is_elsewhere, self.drain_as_told)
 
     async def _open(self, endpoint: discovery.Endpoint, connect_timeout: float, warm: bool) -> Engine:
-        engine = Engine(self.node_id, endpoint, self._state)
+        engine = Engine(self.node_id, endpoint, self._state, self._max_value_bytes)
         engine.functions = self._functions
         await engine.start(connect_timeout)
         if warm:
@@ -361,6 +366,12 @@ class ComputeNode:
 def _is_elsewhere(address: str) -> bool:
     """Whether its gateway isn't in this process."""
     return not discovery.is_local_gateway(address)
+
+
+def _quarter_of_memory() -> int:
+    import psutil
+
+    return psutil.virtual_memory().total // 4
 
 
 def _default_name() -> str:

@@ -18,7 +18,7 @@ from easyremote import discovery
 from easyremote.batches import Batcher, Member
 from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
-from easyremote.errors import EasyRemoteError, EnvironmentMismatch, UsageError, WorkerCrashed
+from easyremote.errors import EasyRemoteError, EnvironmentMismatch, PayloadError, UsageError, WorkerCrashed
 from easyremote.execution import routing
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
@@ -29,13 +29,15 @@ from easyremote.execution.retriable import is_named
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
+from easyremote.execution.values import Value, ValueStore
+from easyremote.node_values import NodeValues, by_id, files_for_worker
 from easyremote.runtime import python_minor, random_id, this_runtime
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
 from easyremote.wire.chunks import WireChunk
-from easyremote.wire.shared_files import SharedFiles
+from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger("easyremote")
@@ -77,6 +79,7 @@ class _Run:
         self.gave_back = False  # the tasks of a bundle that hadn't begun
         self.member: Member | None = None  # of a batch
         self.owed = 0  # credits held back while the window is closed
+        self.values: list[Value] = []  # of the refs in its arguments
 
 
 _Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"]
@@ -86,13 +89,16 @@ _Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | N
 class Engine:
     """Made, started and stopped on the shared loop."""
 
-    def __init__(self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState) -> None:
+    def __init__(
+        self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState, max_value_bytes: int = 1 << 30
+    ) -> None:
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
         self._loop = asyncio.get_running_loop()
         self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._shared = SharedFiles()
+        self._max_value_bytes = max_value_bytes
         self._endpoint = endpoint
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
@@ -127,6 +133,8 @@ class Engine:
             self._send_chunk,
             lambda: self._link.is_local,
         )
+        surroundings = NodeValues(self._core, self._transfers, self._shared, self._max_value_bytes, self._link.flush)
+        self.values = ValueStore(self.node_id, self._shared, self._max_value_bytes, surroundings)
         try:
             await self._link.connected(connect_timeout_s)
         except BaseException:
@@ -153,6 +161,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._link.close()
+        await self.values.close()
         await self._transfers.close()
         await self._pool.close()
         self._threads.close()
@@ -234,6 +243,9 @@ class Engine:
                     self._stop_tasks(attempt_run, effect.tasks)
             elif isinstance(effect, core.Release):
                 self._transfers.release(effect.attempt.key)
+                self.values.settle(effect.attempt.key)
+            elif isinstance(effect, core.Discard):
+                self.values.discard(effect.ref_ids)
             elif isinstance(effect, core.WindowOpened):
                 attempt_run = self._runs.get(effect.attempt.key)
                 if attempt_run is not None:
@@ -241,6 +253,8 @@ class Engine:
             elif isinstance(effect, core.OffersConfirmed):
                 self._confirm(effect.revision)
             elif isinstance(effect, core.SendBlob):
+                if effect.fetch.of_ref:
+                    self.values.touch(effect.fetch.blob_id)
                 self._transfers.requested(effect.fetch)
             elif isinstance(effect, core.ChunkCame):
                 self._transfers.chunk_came(WireChunk(effect.chunk))
@@ -274,7 +288,7 @@ class Engine:
                 code, encoded = registered.code
                 work = self._run_in_worker(attempt_run, code, encoded)
                 attempt_run.task = self._spawn(self._guard(attempt_run, work))
-            elif submit.arguments.HasField("blob"):
+            elif submit.arguments.HasField("blob") or submit.refs:
                 attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_run(attempt_run, registered)))
             else:
                 self._run_in_thread(attempt_run, registered, codec.Encoded.of(submit.arguments))
@@ -363,7 +377,7 @@ class Engine:
             }
             batcher = self._batchers[registered.spec.name] = Batcher(self, registered)
         arguments = attempt_run.attempt.submit.arguments
-        if arguments.HasField("blob"):
+        if arguments.HasField("blob") or attempt_run.attempt.submit.refs:
             attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_join(attempt_run, batcher)))
         else:
             in_worker = registered.code is not None
@@ -371,7 +385,9 @@ class Engine:
 
     async def _fetch_and_join(self, attempt_run: _Run, batcher: Batcher) -> None:
         submit = attempt_run.attempt.submit
-        if batcher.registered.code is not None:
+        in_worker = batcher.registered.code is not None
+        attempt_run.values = await self.values.use(submit.refs, in_worker)
+        if in_worker:
             batcher.add(attempt_run, await self._for_worker(submit.call_id, submit.arguments))
         else:
             batcher.add(attempt_run, await self._transfers.fetch(submit.call_id, submit.arguments))
@@ -395,6 +411,8 @@ class Engine:
     async def _fetch_and_run(self, attempt_run: _Run, registered: Registered) -> None:
         submit = attempt_run.attempt.submit
         arguments = await self._transfers.fetch(submit.call_id, submit.arguments)
+        if submit.refs:
+            attempt_run.values = await self.values.use(submit.refs, in_files=False)
         self._run_in_thread(attempt_run, registered, arguments)
 
     def _run_in_thread(self, attempt_run: _Run, registered: Registered, arguments: codec.Encoded) -> None:
@@ -408,6 +426,7 @@ class Engine:
             self.shared_here,
         )
         attempt_run.emitter = emitter
+        emitter.values = by_id(attempt_run.values)
         submit = attempt_run.attempt.submit
         if submit.tasks:
             emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks)
@@ -450,15 +469,21 @@ class Engine:
                 self._take_pack(attempt_run, event)
                 continue
             if encoded is not None:
-                payload = self._own(attempt_run, encoded)
+                try:
+                    payload = self._own(attempt_run, encoded, event.result.kept.type if field == "result" else "")
+                except PayloadError as error:
+                    self._fail(attempt_run, error)
+                    continue
                 (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
             self._emit(attempt_run, event, encoded.size if encoded is not None else len(event.output.text))
             if attempt_run.emitter is not None:
                 attempt_run.owed += cost_of(encoded.size) if encoded is not None and field == "item" else 1
                 self._pay_credits(attempt_run)
 
-    def _own(self, attempt_run: _Run, encoded: codec.Encoded | InFile) -> pb.Payload:
+    def _own(self, attempt_run: _Run, encoded: codec.Encoded | InFile, kept_type: str) -> pb.Payload:
         key = attempt_run.attempt.key
+        if kept_type and isinstance(encoded, codec.Encoded):
+            return pb.Payload(kept=self.values.keep(key, encoded.parts, kept_type))
         if isinstance(encoded, InFile):
             return self._transfers.own_file(key, encoded.content_type, encoded.part_bytes, encoded.name)
         return self._transfers.own(key, encoded)
@@ -542,6 +567,9 @@ class Engine:
             submit.skipped_tasks.extend(attempt.submit.skipped_tasks)
         else:
             submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
+        if attempt.submit.refs:
+            attempt_run.values = await self._values_in_files(attempt.submit, submit.arguments)
+            submit.refs.extend(files_for_worker(attempt_run.values))
         worker = worker or await self._pool.take(code.digest)
         began = monotonic()
         try:
@@ -593,13 +621,32 @@ class Engine:
         name, sizes = await self._transfers.fetch_to_file(call_id, payload)
         return pb.Payload(content_type=payload.content_type, blob=pb.Blob(blob_id=name.encode(), part_bytes=sizes))
 
+    async def _values_in_files(self, submit: pb.Submit, arguments: pb.Payload) -> list[Value]:
+        try:
+            return await self.values.use(submit.refs, in_files=True)
+        except BaseException:
+            if arguments.HasField("blob"):
+                self._shared.remove(arguments.blob.blob_id.decode())
+            raise
+
+    def _keep_workers_result(self, attempt_run: _Run, result: pb.Payload) -> None:
+        """Have it stay here, and say so in its place."""
+        key, kept_type = attempt_run.attempt.key, result.kept.type or "value"
+        if result.HasField("blob"):
+            name, sizes = result.blob.blob_id.decode(), list(result.blob.part_bytes)
+            parts = split(self._shared.map(name, file_bytes(sizes)), sizes)
+            kept = self.values.keep(key, parts, kept_type, name)
+        else:
+            kept = self.values.keep(key, codec.Encoded.of(result).parts, kept_type)
+        result.CopyFrom(pb.Payload(kept=kept))
+
     def _worker_event(
         self, attempt_run: _Run, worker: WorkerProcess, event: pb.Event, ended: asyncio.Future[None]
     ) -> None:
         if event.call_id != attempt_run.attempt.call_id:
             return  # of an earlier call in that worker, e.g. from a process that it forked
-        body = event.WhichOneof("body")
         size = self._own_payload(attempt_run, event)
+        body = event.WhichOneof("body")  # a result that was to stay may have become an error
         if body == "returned" and event.returned.stop:
             self._stop_run(attempt_run, "cancelled", "the client cancelled it")
         if body == "error" and attempt_run.stop is not None:
@@ -623,6 +670,12 @@ class Engine:
             return sum(map(len, event.items.data))
         if body not in ("item", "result", "display"):
             return len(event.output.text)
+        if body == "result" and attempt_run.attempt.submit.options.keep:
+            try:
+                self._keep_workers_result(attempt_run, event.result)
+            except PayloadError as error:
+                event.error.CopyFrom(describe(error, self.node_id))
+            return 0
         payload = event.display.bundle if body == "display" else getattr(event, body)
         size = sum(payload.blob.part_bytes) or len(payload.data) + sum(map(len, payload.buffers))
         if payload.HasField("blob"):
@@ -674,6 +727,9 @@ class Engine:
         effects = self._core.emit(attempt, event, size, monotonic())
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
+            if attempt_run.values:
+                values, attempt_run.values = attempt_run.values, []
+                self.values.done_with(values)
         if effects:
             self._perform(effects)
         self._link.flush()

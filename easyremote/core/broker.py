@@ -43,6 +43,7 @@ from easyremote.core.records import (
 from easyremote.core.relay import Relay
 from easyremote.core.rooms import busy, holdings
 from easyremote.core.transitions import UNREPEATABLE, CallEvent, CallState
+from easyremote.core.values import Values
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -61,7 +62,9 @@ class Broker:
         self._alarms = Alarms(self._calls)
         self._queues = Queues()
         self._placing = Placing(settings.default_strategy)
-        self._relay = Relay(self._calls, self._send, self._send_chunk)
+        self._values = Values(self._send, lambda ref_id: self._relay.value_left(ref_id), 2 * settings.grace_s)
+        self._placing.missing_s = self._values.missing_s
+        self._relay = Relay(self._calls, self._send, self._send_chunk, self._values, now + settings.grace_s)
         self._incarnations = 0
         self._submissions = 0
         self._is_ending = False  # it takes no new calls
@@ -182,6 +185,8 @@ class Broker:
         self._fail_unplaceable(only_limited=not has_less)
         if self._queues.by_key:
             self._placing.keeping.tick(self._queues, self._placing.with_terms, now)
+        self._values.tick(now)
+        self._relay.look_for_sources(now)
         return self._take()
 
     def _forgive_standstill(self, gap_s: float) -> None:
@@ -195,6 +200,7 @@ class Broker:
         for call in self._calls.values():
             if call.hold_until is not None:
                 call.hold_until = min(call.hold_until + gap_s, self._now + self.settings.grace_s)
+        self._values.forgive(gap_s, self._now)
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 
@@ -245,6 +251,8 @@ class Broker:
             self._not_there(call, node)
         for attempt in state.attempts:
             self._claim(node, attempt, grants.get((attempt.call_id, attempt.attempt)))
+        if state.values or self._values:
+            self._values.node_came(session, state.values, self._now)
         if other is not None and other is not node:  # the name has its new owner, so calls that need it can go there
             self._end_session(other.session, "another process took its name")
         self._fail_unplaceable()
@@ -313,6 +321,9 @@ class Broker:
             self._actions.append(Close(session.conn))
             session.conn = None
         self._relay.receiver_left(session)
+        if self._values:
+            self._values.session_left(session, self._now)
+            self._relay.source_left(session)
         if session.node is not None:
             self._node_gone(session.node, why)
         for call in list(session.calls.values()):
@@ -374,6 +385,8 @@ class Broker:
         self._submissions += 1
         submit = frame.submit
         call = Call(submit.call_id, queue_key(submit), frame, submit, client, state, self._now, self._submissions)
+        if submit.refs:
+            call.refs = tuple(submit.refs)
         self._set_deadlines(call)
         return call
 
@@ -418,6 +431,7 @@ class Broker:
         call.client = session
         call.frame, call.submit, call.is_handed_over = frame, frame.submit, False
         call.key = queue_key(call.submit)
+        call.refs = tuple(call.submit.refs)
         call.hold_until = None
         self._set_deadlines(call)
         session.calls[call.call_id] = call
@@ -964,7 +978,17 @@ class Broker:
             self._actions.append(SendChunk(target, frame.chunk))
 
     def _on_fetch(self, session: Session, frame: pb.Frame) -> None:
-        self._relay.fetch(session, frame)
+        self._relay.fetch(session, frame, self._now)
+
+    def _on_handles(self, session: Session, frame: pb.Frame) -> None:
+        if session.node is None:
+            self._values.handles(session, frame.handles, self._now)
+            self._relay.look_for_sources(self._now)
+
+    def _on_held_values(self, session: Session, frame: pb.Frame) -> None:
+        if session.node is not None:
+            self._values.changed(session, frame.held_values, self._now)
+            self._relay.look_for_sources(self._now)
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
@@ -1004,6 +1028,7 @@ class Broker:
         left = [f"the gateway has '{call.title}', {call.state.value}" for call in self._calls.values()]
         left += [f"{len(self._queues)} calls are queued"] if self._queues.by_key else []
         left += [f"{len(self._relay)} transfers are open"] if self._relay else []
+        left += self._values.leftovers()
         nodes = self._placing.nodes.values()
         left += [
             f"{node.running_count} calls count as running on {node.node_id}" for node in nodes if node.running_count
@@ -1017,9 +1042,10 @@ class Broker:
         if not self._is_ending:
             self._placing.check_waiting(self._queues)
         self._alarms.check()
+        self._values.check(self._sessions.values())
 
 
-_ENDED_FROM_OUTSIDE = ("cancelled", "deadline")
+_ENDED_FROM_OUTSIDE = ("cancelled", "deadline", "ref_lost")
 """Errors that say nothing of the node where the call ran."""
 
 
@@ -1058,6 +1084,8 @@ _HANDLERS = {
     "load": Broker._on_load,
     "fetch": Broker._on_fetch,
     "chunk": Broker._on_chunk,
+    "handles": Broker._on_handles,
+    "held_values": Broker._on_held_values,
     "goodbye": Broker._on_goodbye,
     "heartbeat": Broker._on_heartbeat,
 }

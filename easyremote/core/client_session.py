@@ -130,6 +130,8 @@ class ClientSession:
         self._acks: dict[bytes, pb.Acknowledged] = {}
         self._acks_are_urgent = False
         self._queries: dict[int, pb.Query] = {}
+        self._handles: dict[bytes, pb.Handle] = {}
+        self._has_held = False  # so that the gateway may know of some
         self._effects: list[ClientEffect] = []
         self._now = 0.0
 
@@ -241,6 +243,24 @@ class ClientSession:
         if self.is_connected:
             self._send(pb.Frame(chunk=chunk))
 
+    def hold(self, handle: pb.Handle) -> None:
+        """This side has a ref of a value, from now on. The value stays while it does."""
+        self._handles[handle.ref_id] = handle
+        self._has_held = True
+        if self.is_connected:
+            self._send(pb.Frame(handles=pb.Handles(held=[handle])))
+
+    def let_go(self, ref_ids: Iterable[bytes]) -> None:
+        """It has none any more."""
+        released = [ref_id for ref_id in ref_ids if self._handles.pop(ref_id, None) is not None]
+        if released and self.is_connected:
+            self._send(pb.Frame(handles=pb.Handles(released=released)))
+
+    @property
+    def held_refs(self) -> int:
+        """Values that this side has a ref of."""
+        return len(self._handles)
+
     def heartbeat(self) -> None:
         if self.is_connected:
             self._send(pb.Frame(heartbeat=pb.Heartbeat()))
@@ -282,6 +302,8 @@ class ClientSession:
         self._grace_s = welcome.grace_s
         self.is_connected = True
         self._holds_back = False
+        if self._has_held:
+            self._send(pb.Frame(handles=pb.Handles(held=self._handles.values(), complete=True)))
         for call in self._open.values():
             if call.is_sent:
                 self._send_submit(call)

@@ -86,6 +86,12 @@ class OffersConfirmed(NamedTuple):
     revision: int
 
 
+class Discard(NamedTuple):
+    """Nobody holds a ref of these values any more."""
+
+    ref_ids: list[bytes]
+
+
 class SendBlob(NamedTuple):
     """A receiver asks for bytes of a payload."""
 
@@ -113,6 +119,7 @@ NodeEffect = (
     | Joined
     | Rejected
     | OffersConfirmed
+    | Discard
     | SendBlob
     | ChunkCame
     | GatewayLeaves
@@ -175,6 +182,8 @@ class NodeSession:
         self._handed_back: dict[tuple[bytes, int], None] = {}  # the gateway hasn't said yet that it has them
         self._takes_back = False  # the gateway does
         self._batched: set[str] = set()  # functions whose calls run together
+        self._values: dict[bytes, pb.HeldValue] = {}
+        self._untold = pb.HeldValues()  # what changed since the last Hello
         self._effects: list[NodeEffect] = []
         self._now = 0.0
 
@@ -186,6 +195,8 @@ class NodeSession:
         state = pb.NodeState()
         state.CopyFrom(self._state)
         state.attempts.extend(_states((*self._attempts, *self._handed_back)))
+        state.values.extend(self._values.values())
+        self._untold.Clear()
         state.holdings.extend(
             pb.Holding(call_id=attempt.call_id, attempt=attempt.number, grant=attempt.submit.grant)
             for attempt in self._attempts.values()
@@ -264,6 +275,23 @@ class NodeSession:
         if self.is_connected:
             self._send(pb.Frame(load=load))
 
+    def has(self, value: pb.HeldValue) -> None:
+        """It has a value, from now on."""
+        self._values[value.ref_id] = value
+        self._tell_values(pb.HeldValues(held=[value]))
+
+    def dropped(self, ref_ids: Iterable[bytes], bound_bytes: int) -> None:
+        """It hasn't these values any more, since all together they may take so much."""
+        gone = [ref_id for ref_id in ref_ids if self._values.pop(ref_id, None) is not None]
+        if gone:
+            self._tell_values(pb.HeldValues(dropped=gone, bound_bytes=bound_bytes))
+
+    def _tell_values(self, values: pb.HeldValues) -> None:
+        if self.is_connected:
+            self._send(pb.Frame(held_values=values))
+        else:
+            self._untold.MergeFrom(values)
+
     def send_chunk(self, chunk: pb.Chunk) -> None:
         """Answer a Fetch with a chunk that has no data."""
         if self.is_connected:
@@ -326,6 +354,9 @@ class NodeSession:
         if self.is_draining:
             self._hand_back()
         self._effects += [Joined(welcome), OffersConfirmed(self._told_revision)]
+        if self._untold.held or self._untold.dropped:
+            self._send(pb.Frame(held_values=self._untold))
+            self._untold = pb.HeldValues()
         if self._told_revision != self._revision:  # offered between this connection's Hello and its Welcome
             self._send_offers()
 
@@ -417,6 +448,11 @@ class NodeSession:
         if not attempt.has_ended:
             self._stop(attempt, "cancelled", "nobody waits for it any more")
         self._release(attempt)
+
+    def _on_unwanted(self, unwanted: pb.Unwanted) -> None:
+        ref_ids = [ref_id for ref_id in unwanted.ref_ids if self._values.pop(ref_id, None) is not None]
+        if ref_ids:
+            self._effects.append(Discard(ref_ids))
 
     def _on_fetch(self, fetch: pb.Fetch) -> None:
         self._effects.append(SendBlob(fetch))
@@ -592,6 +628,7 @@ _HANDLERS = {
     "resume": NodeSession._on_resume,
     "forget": NodeSession._on_forget,
     "drain": NodeSession._on_drain,
+    "unwanted": NodeSession._on_unwanted,
     "fetch": NodeSession._on_fetch,
     "chunk": NodeSession._on_chunk,
     "goodbye": NodeSession._on_goodbye,

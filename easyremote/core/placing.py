@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from easyremote.core.draining import all_drain
 from easyremote.core.keeping import Keeping
+from easyremote.core.nearness import MissingS, nearest
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.queues import Queues
 from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey
@@ -47,6 +48,7 @@ class Placing:
 
     def __init__(self, default_strategy: str) -> None:
         self.nodes: dict[str, Node] = {}
+        self.missing_s: MissingS = lambda node, refs: 0.0
         self._default_strategy = default_strategy
         self._strategies: dict[str, Strategy] = {}
         self._broken: list[Strategy] = []  # those of which it is told that they raise
@@ -211,7 +213,7 @@ class Placing:
             is_free = nodes[0].has_credit if pool.terms is None else fits(nodes[0], key, pool)
             return nodes[0] if is_free else None
         options = call.submit.options
-        if len(nodes) > FEW and not key.cost_limit and not options.not_on and pool.terms is None:
+        if len(nodes) > FEW and not key.cost_limit and not options.not_on and pool.terms is None and not call.refs:
             strategy = self._strategy(options.strategy)
             ranking = self._ranking(pool, strategy, key.function)
             if ranking is not None:
@@ -225,6 +227,8 @@ class Placing:
         if not ready:
             return None
         strategy = self._strategy(options.strategy)
+        if call.refs and len(ready) > 1:
+            ready = nearest(call, ready, strategy, self.missing_s)
         if not isinstance(strategy, Ranked):
             return self._asked(call, strategy, ready)
         return ready[0] if len(ready) == 1 else strategy.choose(key.function, ready)  # type: ignore[return-value]

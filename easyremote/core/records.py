@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -371,6 +372,7 @@ class Call:
     queue_deadline: float | None = None
     hold_until: float | None = None  # how long it waits for whom the restart of a gateway keeps away
     retry_at: float | None = None  # how long it waits after an error
+    refs: Sequence[pb.Ref] = ()  # what its arguments name, and have not in them
 
     def to(self, event: CallEvent) -> None:
         after = TABLE.get((self.state, event))
@@ -426,10 +428,15 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Transfer:
-    """A large payload on its way. Its owner is derived from the call, so it follows reconnects."""
+    """A large payload on its way. Its owner is derived from the call, so it follows reconnects.
+
+    That of a ref's value has no call, and is asked of `source`, who may have to be found first.
+    """
 
     transfer_id: bytes
     call_id: bytes
     requester: Session
     fetch: pb.Fetch
     offset: int = 0
+    ref_id: bytes = b""
+    source: Session | None = None  # of a ref's value

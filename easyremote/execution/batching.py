@@ -21,7 +21,6 @@ from easyremote.errors import BadArguments, UsageError
 from easyremote.execution.context import CallInterrupted
 from easyremote.execution.functions import kind_of
 from easyremote.execution.runner import call_checked
-from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_BATCH = 1024
@@ -33,6 +32,7 @@ BATCH_WAIT_S = 0.005
 MAX_WAIT_S = 60.0
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Any]], Any]
+Decode = Callable[[pb.Submit], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 class Member(Protocol):
@@ -219,17 +219,17 @@ class _Task:
 
     is_wanted = True  # the node knows better, and drops what isn't
 
-    def __init__(self, submit: pb.Submit, read: Callable[[pb.Payload], codec.Encoded]) -> None:
+    def __init__(self, submit: pb.Submit, decode: Decode) -> None:
         self.submit = submit
         self.outcome: Any = None
-        self._read = read
+        self._decode = decode
 
     @property
     def may_run_again(self) -> bool:
         return may_run_again(self.submit.options)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return codec.decode_arguments(self._read(self.submit.arguments))
+        return self._decode(self.submit)
 
     def result(self, value: Any) -> None:
         self.outcome = value, None
@@ -253,11 +253,11 @@ def run_tasks_together(
     tasks: Sequence[bytes],
     is_whole: bool,
     outlet: Outlet,
-    read: Callable[[pb.Payload], codec.Encoded],
+    decode: Decode,
     run_coroutine: RunCoroutine,
 ) -> None:
-    """Run them as one and send what became of each, in their order. `read` turns a payload of the link into its bytes."""
-    members = [_Task(pb.Submit.FromString(task), read) for task in tasks]
+    """Run them as one and send what became of each, in their order. `decode` gives the arguments of one."""
+    members = [_Task(pb.Submit.FromString(task), decode) for task in tasks]
     run_batch(function, members, is_whole, run_coroutine)
     for member in members:
         value, error = member.outcome

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from easyremote.execution.credits import Credits, cost_of_item
@@ -18,6 +18,7 @@ from easyremote.execution.tasks import Tasks, run_tasks
 from easyremote.execution.threads import interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
 from easyremote.wire import codec
+from easyremote.wire.references import resolving, type_text
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -47,6 +48,8 @@ class ThreadEmitter:
         self.is_async = False
         self.packer = Packer()
         self.tasks: Tasks | None = None  # of a bundle
+        self.values: Mapping[bytes, codec.Encoded] = {}  # what its arguments mention
+        self._keep = submit.options.keep
         self._post_whole = post
         self._shared = shared
         self._accept = submit.options.accept
@@ -107,9 +110,15 @@ class ThreadEmitter:
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self._began if self._began else 0.0
-        encoded = self._detached(codec.encode_as(value, self._accept))
+        event = pb.Event(is_exhausted=is_exhausted, busy_s=busy_s)
+        encoded = codec.encode_as(value, "" if self._keep else self._accept)
+        if self._keep:
+            event.result.kept.type = type_text(value)
+            encoded = encoded.detached()
+        else:
+            encoded = self._detached(encoded)
         self._buffer.flush()
-        self._post_event(pb.Event(is_exhausted=is_exhausted, busy_s=busy_s), "result", encoded)
+        self._post_event(event, "result", encoded)
 
     def failed(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
@@ -182,7 +191,7 @@ def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitt
     try:
         if not emitter.entered():
             raise InterruptedError("cancelled before it began")
-        args, kwargs = codec.decode_arguments(arguments) if emitter.tasks is None else ((), {})
+        args, kwargs = _decoded(arguments, emitter) if emitter.tasks is None else ((), {})
     except BaseException as error:
         emitter.left()
         emitter.failed(error)
@@ -198,8 +207,15 @@ def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitt
 
 async def decode_and_run_async(function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter) -> None:
     try:
-        args, kwargs = codec.decode_arguments(arguments)
+        args, kwargs = _decoded(arguments, emitter)
     except BaseException as error:
         emitter.failed(error)
         return
     await run_async(function, args, kwargs, emitter)
+
+
+def _decoded(arguments: codec.Encoded, emitter: ThreadEmitter) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if not emitter.values:
+        return codec.decode_arguments(arguments)
+    with resolving(emitter.values, codec.decode):
+        return codec.decode_arguments(arguments)

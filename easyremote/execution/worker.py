@@ -34,7 +34,8 @@ from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, t
 from easyremote.execution.runner import run
 from easyremote.execution.tasks import BEGUN_BYTES, Tasks, run_tasks
 from easyremote.wire import codec
-from easyremote.wire.shared_files import SharedFiles
+from easyremote.wire.references import resolving, type_text
+from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 CONFIG_VARIABLE = "EASYREMOTE_WORKER"
@@ -147,7 +148,7 @@ class Worker:
             function = self._function(submit)
             args, kwargs = (), {}
             if submit.HasField("arguments"):
-                args, kwargs = codec.decode_arguments(from_payload(submit.arguments, self.shared))
+                args, kwargs = self.arguments_of(submit)
         except BaseException as error:
             emitter.failed(error)
         else:
@@ -164,6 +165,17 @@ class Worker:
                 os._exit(0)
             self.capture.flush()
             self.capture.buffer = None
+
+    def arguments_of(self, submit: pb.Submit) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Decoded, with the values that they mention. Raises where they can't be."""
+        with resolving({ref.ref_id: ref for ref in submit.refs}, self._load):
+            return codec.decode_arguments(from_payload(submit.arguments, self.shared))
+
+    def _load(self, ref: pb.Ref) -> Any:
+        """A value that lies in a shared file, which other workers map as well."""
+        sizes = list(ref.part_bytes)
+        view = self.shared.map(ref.shared_file, file_bytes(sizes)).toreadonly()
+        return codec.decode(codec.Encoded(codec.PICKLE, split(view, sizes)))
 
     def _function(self, submit: pb.Submit) -> Callable[..., Any]:
         code = submit.code
@@ -207,12 +219,10 @@ class _Emitter:
     def run_together(self, function: Callable[..., Any]) -> None:
         """The submission's tasks are calls that one run takes."""
         token = current.set(self)
-        submit, shared = self.submit, self._worker.shared
+        submit = self.submit
         is_whole = submit.code.spec.batch_whole
         try:
-            run_tasks_together(
-                function, submit.tasks, is_whole, self, lambda payload: from_payload(payload, shared), _run_coroutine
-            )
+            run_tasks_together(function, submit.tasks, is_whole, self, self._worker.arguments_of, _run_coroutine)
             self.result(None, is_exhausted=True)
         except BaseException as error:
             self.failed(error)
@@ -297,10 +307,14 @@ class _Emitter:
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self.began
         rich_display.flush_figures()
-        encoded = codec.encode_as(value, self.accept)
+        keep = self.submit.options.keep
+        encoded = codec.encode_as(value, "" if keep else self.accept)
         self._worker.hold_interrupts()
         try:
-            self._end(pb.Event(result=self._payload(encoded), is_exhausted=is_exhausted, busy_s=busy_s))
+            event = pb.Event(result=self._payload(encoded), is_exhausted=is_exhausted, busy_s=busy_s)
+            if keep:
+                event.result.kept.type = type_text(value)
+            self._end(event)
         finally:
             self._worker.let_interrupts()
 

@@ -56,8 +56,6 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Incoming:
-    call_id: bytes
-    blob: pb.Blob
     chunks: asyncio.Queue[WireChunk]
 
 
@@ -116,6 +114,22 @@ class Transfers:
         view = self._shared.map(name, file_bytes(part_bytes))
         return self._keep(holder, Encoded(content_type, split(view, part_bytes)), name)
 
+    def hold(self, ref_id: bytes, encoded: Encoded) -> None:
+        """Have the value of a ref for whoever asks for it, until `let_go`. Again: where it lies elsewhere now."""
+        owned = self._owned.get(ref_id)
+        if owned is None:
+            self._keep(ref_id, encoded, "", ref_id)
+        else:  # the same bytes, in another place
+            owned.parts = _views(encoded)
+
+    def let_go(self, ref_id: bytes) -> None:
+        """Have it no longer. Who is receiving it is told."""
+        owned = self._owned.get(ref_id)
+        for transfer_id, outgoing in self._outgoing.items():
+            if outgoing.blob is owned:
+                self._send_chunk(pb.Chunk(transfer_id=transfer_id, error="its owner has dropped it"))
+        self.release(ref_id)
+
     def release(self, holder: Hashable) -> None:
         """Nobody will ask for these any more."""
         for blob_id in self._blobs_of.pop(holder, ()):
@@ -125,9 +139,9 @@ class Transfers:
             for name in filter(None, (owned.shared_file, *owned.handed_over)):
                 self._shared.remove(name)
 
-    def _keep(self, holder: Hashable, encoded: Encoded, shared_file: str) -> pb.Payload:
-        blob_id = secrets.token_bytes(16)
-        self._owned[blob_id] = _Owned([memoryview(part).cast("B") for part in encoded.parts], shared_file)
+    def _keep(self, holder: Hashable, encoded: Encoded, shared_file: str, blob_id: bytes = b"") -> pb.Payload:
+        blob_id = blob_id or secrets.token_bytes(16)
+        self._owned[blob_id] = _Owned(_views(encoded), shared_file)
         self._blobs_of.setdefault(holder, []).append(blob_id)
         return encoded.by_reference(blob_id)
 
@@ -148,7 +162,8 @@ class Transfers:
     def _begin_outgoing(self, fetch: pb.Fetch) -> None:
         blob = self._owned.get(fetch.blob_id)
         outgoing = _Outgoing(blob or _Owned([]), fetch.offset, fetch.limit)
-        self._outgoing[fetch.transfer_id] = outgoing
+        if blob is not None or not fetch.of_ref:
+            self._outgoing[fetch.transfer_id] = outgoing
         if blob is None:
             self._send_chunk(pb.Chunk(transfer_id=fetch.transfer_id, error="its owner has dropped the payload"))
             return
@@ -166,6 +181,9 @@ class Transfers:
             await self._send_chunks(fetch, outgoing)
             return
         blob.shared_file = ""  # the receiver removes the name
+        if fetch.of_ref:  # of which there may be many receivers, and none says that it is done
+            self._outgoing.pop(fetch.transfer_id, None)
+            blob.handed_over = [earlier for earlier in blob.handed_over if self._shared.has(earlier)]
         blob.handed_over.append(name)
         self._send_chunk(pb.Chunk(transfer_id=fetch.transfer_id, shared_file=name))
 
@@ -207,12 +225,24 @@ class Transfers:
         if not payload.HasField("blob"):
             return Encoded.of(payload)
         sizes = list(payload.blob.part_bytes)
-        parts = await self._receive(call_id, payload.blob, lambda: self._memory(sizes))
+        parts = await self._receive(_of_call(call_id, payload), sizes, lambda: self._memory(sizes))
         return Encoded(payload.content_type, parts)
+
+    async def fetch_ref(self, ref: pb.Ref) -> list[memoryview]:
+        """All parts of a ref's value, from whoever has it. Raises BlobLost when nobody has, saying why."""
+        sizes = list(ref.part_bytes)
+        return await self._receive(_of_ref(ref), sizes, lambda: self._memory(sizes))
+
+    async def fetch_ref_to_file(self, ref: pb.Ref) -> str:
+        """The same, into a shared file of this process's: its name."""
+        return await self._receive_file(_of_ref(ref), list(ref.part_bytes))
 
     async def fetch_to_file(self, call_id: bytes, payload: pb.Payload) -> tuple[str, list[int]]:
         """The same, into a shared file for another process of this host: its name, and the sizes of the parts."""
         sizes = list(payload.blob.part_bytes)
+        return await self._receive_file(_of_call(call_id, payload), sizes), sizes
+
+    async def _receive_file(self, wanted: pb.Fetch, sizes: list[int]) -> str:
         made: list[str] = []
 
         def create() -> list[memoryview]:
@@ -221,12 +251,12 @@ class Transfers:
             return split(memoryview(area), sizes)
 
         try:
-            handed_over = await self._receive(call_id, payload.blob, create, keep_file=True)
+            handed_over = await self._receive(wanted, sizes, create, keep_file=True)
         except BaseException:
             for name in made:
                 self._shared.remove(name)
             raise
-        return handed_over if isinstance(handed_over, str) else made[0], sizes
+        return handed_over if isinstance(handed_over, str) else made[0]
 
     def _memory(self, sizes: list[int]) -> list[memoryview]:
         try:
@@ -235,24 +265,28 @@ class Transfers:
             raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
 
     async def _receive(
-        self, call_id: bytes, blob: pb.Blob, make: Callable[[], list[memoryview]], keep_file: bool = False
+        self, wanted: pb.Fetch, sizes: list[int], make: Callable[[], list[memoryview]], keep_file: bool = False
     ) -> Any:
-        """The parts, or with `keep_file` the name of a file that was handed over. `make` makes room for what comes in chunks."""
-        offset, size = 0, sum(blob.part_bytes)
+        """The parts, or with `keep_file` the name of a file that was handed over. `make` makes room for what comes in chunks.
+
+        `wanted` says what, and whose it is.
+        """
+        offset, size = 0, sum(sizes)
         target = _Target(make)
         shared_memory = self._shared.identity
         is_detached = bool(shared_memory) and self._is_local()
         while offset < size:
             transfer_id = secrets.token_bytes(16)
-            incoming = _Incoming(call_id, blob, asyncio.Queue())
+            incoming = _Incoming(asyncio.Queue())
             self._incoming[transfer_id] = incoming
             try:
                 if not is_detached:
                     await self._attached()
                 fetch = pb.Fetch(
                     transfer_id=transfer_id,
-                    blob_id=blob.blob_id,
-                    call_id=call_id,
+                    blob_id=wanted.blob_id,
+                    call_id=wanted.call_id,
+                    of_ref=wanted.of_ref,
                     offset=offset,
                     limit=offset + TRANSFER_WINDOW_BYTES,
                     shared_memory=shared_memory,
@@ -265,13 +299,14 @@ class Transfers:
                     if keep_file:
                         return name
                     try:
-                        view = self._shared.take(name, file_bytes(list(blob.part_bytes)))
-                        return split(view, list(blob.part_bytes))
+                        return split(self._shared.take(name, file_bytes(sizes)), sizes)
                     except OSError:
                         shared_memory = ""  # it isn't the same folder after all
             finally:
                 del self._incoming[transfer_id]
-                self._send_fetch(pb.Fetch(transfer_id=transfer_id, blob_id=blob.blob_id, call_id=call_id, done=True))
+                done = pb.Fetch(blob_id=wanted.blob_id, call_id=wanted.call_id, of_ref=wanted.of_ref, done=True)
+                done.transfer_id = transfer_id
+                self._send_fetch(done)
         return target.parts
 
     async def _collect(
@@ -347,6 +382,18 @@ class Transfers:
                 _Owned([]), 0, 0
             )  # until its receiver is done: it may ask for more yet
             self._send_chunk(pb.Chunk(transfer_id=transfer_id, again=True))
+
+
+def _views(encoded: Encoded) -> list[memoryview]:
+    return [memoryview(part).cast("B") for part in encoded.parts]
+
+
+def _of_call(call_id: bytes, payload: pb.Payload) -> pb.Fetch:
+    return pb.Fetch(blob_id=payload.blob.blob_id, call_id=call_id)
+
+
+def _of_ref(ref: pb.Ref) -> pb.Fetch:
+    return pb.Fetch(blob_id=ref.ref_id, of_ref=True)
 
 
 def _room_for(size: int) -> memoryview:

@@ -12,14 +12,15 @@ import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, ClassVar
 
 import cloudpickle
 
 from easyremote.config import INLINE_BYTES
-from easyremote.errors import PayloadError, UnpicklableError
+from easyremote.errors import PayloadError, UnpicklableError, UsageError
+from easyremote.wire.references import mentioning
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 PICKLE = ""
@@ -46,6 +47,7 @@ class Encoded:
     content_type: str
     parts: Sequence[Part]
     size: int = field(default=-1)
+    refs: Sequence[Any] = ()  # handles of values that it mentions; they are to live as long as somebody may load it
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -63,7 +65,7 @@ class Encoded:
     def detached(self) -> Encoded:
         """The same with buffers of its own: what the user changes in an array from now on isn't sent."""
         parts = [part if isinstance(part, bytes) else bytes(part) for part in self.parts]
-        return Encoded(self.content_type, parts, self.size)
+        return Encoded(self.content_type, parts, self.size, self.refs)
 
     def inline(self) -> pb.Payload:
         return pb.Payload(
@@ -121,8 +123,17 @@ def encode(value: Any, name: str = "value") -> Encoded:
             _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
             data = stream.getvalue()
         return Encoded(PICKLE, [data, *(_raw(buffer) for buffer in buffers)])
+    except UsageError:  # says by itself what is wrong
+        raise
     except Exception as error:
         raise _unpicklable(value, name, error) from error
+
+
+def encode_whole(value: Any) -> Encoded:
+    """The same with its buffers inside the pickle stream, for one that has thousands."""
+    with io.BytesIO() as stream:
+        _Pickler(stream, protocol=5).dump(value)
+        return Encoded(PICKLE, [stream.getvalue()])
 
 
 _reducers: Any = cloudpickle.Pickler.dispatch_table
@@ -142,13 +153,15 @@ def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Seque
     """Pickle the arguments of a call, the fast way where all are plain. `names` are what errors call the positional ones."""
     if _is_plain(args, 3) and (not kwargs or _is_plain(kwargs, 3)):
         return Encoded(PICKLE, [pickle.dumps((args, kwargs), protocol=5)])
-    try:
-        return encode((args, kwargs), "arguments")
-    except UnpicklableError as error:
-        numbered = (*names, *(f"argument {index + 1}" for index in range(len(names), len(args))))
-        for name, value in (*zip(numbered, args, strict=False), *kwargs.items()):
-            encode(value, name)
-        raise error
+    with mentioning() as refs:
+        try:
+            encoded = encode((args, kwargs), "arguments")
+        except UnpicklableError as error:
+            numbered = (*names, *(f"argument {index + 1}" for index in range(len(names), len(args))))
+            for name, value in (*zip(numbered, args, strict=False), *kwargs.items()):
+                encode(value, name)
+            raise error
+    return replace(encoded, refs=tuple(refs.values())) if refs else encoded
 
 
 def encode_as(value: Any, accept: str) -> Encoded:

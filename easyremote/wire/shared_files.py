@@ -51,10 +51,12 @@ class SharedFiles:
         """What `make` made at a new path in the first folder that had room, and its name."""
         name = f"{os.getpid()}-{secrets.token_hex(16)}"
         for folder in self.folders[:-1]:
-            try:
-                return name, make(folder / name)
-            except OSError:
-                continue  # it is full; the next one may not be
+            for is_last_try in (False, True):
+                try:
+                    return name, make(folder / name)
+                except OSError:  # it is full; once what dead processes left is gone it may not be, nor may the next one
+                    if not is_last_try and not _sweep(folder):
+                        break
         return name, make(self.folders[-1] / name)
 
     def _create_in(self, path: Path, size: int) -> mmap.mmap:
@@ -119,6 +121,16 @@ class SharedFiles:
         finally:
             os.close(descriptor)
 
+    def adopt(self, name: str) -> str:
+        """Make a file that another process made one of this process's: its new name. Raises OSError where there is none."""
+        path = self._path(name)
+        new_name = f"{os.getpid()}-{secrets.token_hex(16)}"
+        path.rename(path.with_name(new_name))
+        return new_name
+
+    def has(self, name: str) -> bool:
+        return any((folder / name).exists() for folder in self.folders)
+
     def remove(self, name: str) -> None:
         with contextlib.suppress(OSError):
             self._path(name).unlink()
@@ -159,13 +171,16 @@ def _identity(folder: Path) -> str:
     return f"{boot}:{status.st_dev}:{status.st_ino}"
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what dead processes left."""
+def _sweep(folder: Path) -> int:
+    """Remove what dead processes left, and tell how many files that were."""
+    removed = 0
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
         if match and not os.path.exists(f"/proc/{match[1]}"):
             with contextlib.suppress(OSError):
                 path.unlink()
+                removed += 1
+    return removed
 
 
 _WRITE_BYTES = 64 * 1024 * 1024

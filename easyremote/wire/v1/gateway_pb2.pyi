@@ -36,7 +36,7 @@ class Batch(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn")
+    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,9 @@ class Frame(_message.Message):
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     HANDED_BACK_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
+    HELD_VALUES_FIELD_NUMBER: _ClassVar[int]
+    UNWANTED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     welcome: Welcome
     refused: Refused
@@ -83,7 +86,10 @@ class Frame(_message.Message):
     drain: Drain
     handed_back: HandedBack
     withdrawn: Withdrawn
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ...) -> None: ...
+    handles: Handles
+    held_values: HeldValues
+    unwanted: Unwanted
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., handles: _Optional[_Union[Handles, _Mapping]] = ..., held_values: _Optional[_Union[HeldValues, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "features", "role", "session_id", "runtime", "node")
@@ -124,7 +130,7 @@ class Runtime(_message.Message):
     def __init__(self, python: _Optional[str] = ..., implementation: _Optional[str] = ..., easyremote: _Optional[str] = ..., cloudpickle: _Optional[str] = ..., numpy: _Optional[str] = ..., platform: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain")
+    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain", "values")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +147,7 @@ class NodeState(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     slots: int
     offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
@@ -150,7 +157,8 @@ class NodeState(_message.Message):
     capacity: Capacity
     holdings: _containers.RepeatedCompositeFieldContainer[Holding]
     drain: Drain
-    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+    values: _containers.RepeatedCompositeFieldContainer[HeldValue]
+    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., values: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ...) -> None: ...
 
 class Capacity(_message.Message):
     __slots__ = ("millicpus", "memory_bytes", "gpus", "shares_cpus", "shares_memory")
@@ -363,7 +371,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "refs")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +391,7 @@ class Submit(_message.Message):
     EARLIER_FIELD_NUMBER: _ClassVar[int]
     HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
+    REFS_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -402,10 +411,71 @@ class Submit(_message.Message):
     earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
     hedge_of: bytes
     grant: Grant
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
+    refs: _containers.RepeatedCompositeFieldContainer[Ref]
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...) -> None: ...
+
+class Ref(_message.Message):
+    __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file")
+    REF_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FILE_FIELD_NUMBER: _ClassVar[int]
+    ref_id: bytes
+    part_bytes: _containers.RepeatedScalarFieldContainer[int]
+    type: str
+    node_id: str
+    shared_file: str
+    def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ...) -> None: ...
+
+class Handles(_message.Message):
+    __slots__ = ("held", "released", "complete")
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[Handle]
+    released: _containers.RepeatedScalarFieldContainer[bytes]
+    complete: bool
+    def __init__(self, held: _Optional[_Iterable[_Union[Handle, _Mapping]]] = ..., released: _Optional[_Iterable[bytes]] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class Handle(_message.Message):
+    __slots__ = ("ref_id", "has_value")
+    REF_ID_FIELD_NUMBER: _ClassVar[int]
+    HAS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ref_id: bytes
+    has_value: bool
+    def __init__(self, ref_id: _Optional[bytes] = ..., has_value: _Optional[bool] = ...) -> None: ...
+
+class HeldValues(_message.Message):
+    __slots__ = ("held", "dropped", "bound_bytes")
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    BOUND_BYTES_FIELD_NUMBER: _ClassVar[int]
+    held: _containers.RepeatedCompositeFieldContainer[HeldValue]
+    dropped: _containers.RepeatedScalarFieldContainer[bytes]
+    bound_bytes: int
+    def __init__(self, held: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ..., dropped: _Optional[_Iterable[bytes]] = ..., bound_bytes: _Optional[int] = ...) -> None: ...
+
+class HeldValue(_message.Message):
+    __slots__ = ("ref_id", "size_bytes", "pending", "fetch_s")
+    REF_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    FETCH_S_FIELD_NUMBER: _ClassVar[int]
+    ref_id: bytes
+    size_bytes: int
+    pending: bool
+    fetch_s: float
+    def __init__(self, ref_id: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., pending: _Optional[bool] = ..., fetch_s: _Optional[float] = ...) -> None: ...
+
+class Unwanted(_message.Message):
+    __slots__ = ("ref_ids",)
+    REF_IDS_FIELD_NUMBER: _ClassVar[int]
+    ref_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, ref_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "retry_on", "backoff_s", "idempotent", "needs")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "retry_on", "backoff_s", "idempotent", "needs", "keep")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -424,6 +494,7 @@ class Options(_message.Message):
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -442,7 +513,8 @@ class Options(_message.Message):
     backoff_s: float
     idempotent: bool
     needs: Needs
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ...) -> None: ...
+    keep: bool
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -475,16 +547,18 @@ class Code(_message.Message):
     def __init__(self, kind: _Optional[_Union[Code.Kind, str]] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., digest: _Optional[str] = ..., python: _Optional[str] = ..., cloudpickle: _Optional[str] = ...) -> None: ...
 
 class Payload(_message.Message):
-    __slots__ = ("content_type", "data", "buffers", "blob")
+    __slots__ = ("content_type", "data", "buffers", "blob", "kept")
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     content_type: str
     data: bytes
     buffers: _containers.RepeatedScalarFieldContainer[bytes]
     blob: Blob
-    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ...) -> None: ...
+    kept: Ref
+    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., kept: _Optional[_Union[Ref, _Mapping]] = ...) -> None: ...
 
 class Blob(_message.Message):
     __slots__ = ("blob_id", "part_bytes")
@@ -495,7 +569,7 @@ class Blob(_message.Message):
     def __init__(self, blob_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Fetch(_message.Message):
-    __slots__ = ("transfer_id", "blob_id", "call_id", "offset", "limit", "shared_memory", "done", "detached")
+    __slots__ = ("transfer_id", "blob_id", "call_id", "offset", "limit", "shared_memory", "done", "detached", "of_ref")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     BLOB_ID_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -504,6 +578,7 @@ class Fetch(_message.Message):
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    OF_REF_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     blob_id: bytes
     call_id: bytes
@@ -512,7 +587,8 @@ class Fetch(_message.Message):
     shared_memory: str
     done: bool
     detached: bool
-    def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ..., detached: _Optional[bool] = ...) -> None: ...
+    of_ref: bool
+    def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ..., detached: _Optional[bool] = ..., of_ref: _Optional[bool] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("transfer_id", "offset", "data", "error", "shared_file", "again")

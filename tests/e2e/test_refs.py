@@ -1,0 +1,370 @@
+"""Values that stay where they are: put once, sent once to each node, kept where a call made them, freed with their last handle."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from easyremote import Client, ComputeNode, OverloadedError, PayloadError, Ref, RefLost, Server, UsageError
+from easyremote.cluster import LocalCluster
+from easyremote.wire.shared_files import SharedFiles
+from easyremote.wire.v1 import gateway_pb2 as pb
+from tests.conftest import wait_until
+
+MIB = 1024 * 1024
+WAYS = {
+    "shared memory": {},
+    "local, no shared memory": {"EASYREMOTE_SHARED_MEMORY": "0"},
+    "gRPC": {"EASYREMOTE_LOCAL_SOCKET": "0", "EASYREMOTE_SHARED_MEMORY": "0"},
+    "gRPC, shared memory": {"EASYREMOTE_LOCAL_SOCKET": "0"},
+}
+
+
+@dataclass
+class Job:
+    data: Any
+    name: str
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How values travel."""
+    for name, value in WAYS[request.param].items():
+        monkeypatch.setenv(name, value)
+    return request.param
+
+
+@pytest.fixture
+def second(server: Server) -> Iterator[ComputeNode]:
+    with ComputeNode(server.address, "node-b", slots=4) as running:
+        yield running
+
+
+def values_of(node: ComputeNode) -> Any:
+    assert node._engine is not None
+    return node._engine.values
+
+
+def files() -> set[str]:
+    """Shared files of this process, which is client and node here."""
+    return {path.name for path in Path(f"/dev/shm/easyremote-{os.getuid()}").glob(f"{os.getpid()}-*")}
+
+
+class Asked:
+    """Counts how often a client is asked for the value of a ref."""
+
+    def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.transfers: set[bytes] = set()
+        transfers = client._connection._transfers
+        original = transfers.requested
+
+        def requested(fetch: pb.Fetch) -> None:
+            if fetch.of_ref and not fetch.done:
+                self.transfers.add(fetch.transfer_id)
+            original(fetch)
+
+        monkeypatch.setattr(transfers, "requested", requested)
+
+
+def total(*arrays: Any) -> float:
+    return float(sum(array.sum() for array in arrays))
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize("size", [1, 1000, 300_000])
+def test_a_function_gets_the_value_itself(
+    way: str, server: Server, node: ComputeNode, client: Client, isolation: str, size: int
+) -> None:
+    def look(array: Any) -> tuple[str, bool, float]:
+        return type(array).__name__, array.flags.writeable, float(array.sum())
+
+    node.register(look, isolation=isolation)
+    array = np.arange(size, dtype=np.float64)
+    ref = client.put(array)
+    array += 1  # it was taken as it was
+    for _ in range(2):
+        assert client.call("look", ref) == ("ndarray", False, size * (size - 1) / 2)
+    assert np.array_equal(ref.get(), np.arange(size))
+    ref.get()[0] = -1  # it is ours to change
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_in_any_depth_and_the_same_object_wherever_it_is_mentioned(
+    server: Server, node: ComputeNode, client: Client, isolation: str
+) -> None:
+    def look(first: Any, *, job: Any) -> tuple[int, str, bool]:
+        return len(first[0]["a"]), job.name, job.data is first[0]["a"]
+
+    node.register(look, isolation=isolation)
+    ref = client.put({"x": list(range(10_000))})
+    assert client.call("look", [{"a": ref}], job=Job(ref, "it")) == (1, "it", True)
+
+
+def test_in_a_coroutine_a_generator_and_shipped_code(server: Server, node: ComputeNode, client: Client) -> None:
+    async def later(x: Any) -> int:
+        return len(x)
+
+    def each(x: Any) -> Iterator[int]:
+        yield from x
+
+    node.register(later)
+    node.register(each)
+    ref = client.put([1, 2, 3])
+    assert client.call("later", ref) == 3
+    assert list(client.stream("each", ref)) == [1, 2, 3]
+    assert client.call(lambda x: [*x, 4], ref) == [1, 2, 3, 4]
+
+
+def test_a_value_is_sent_once_to_each_node(
+    way: str, server: Server, node: ComputeNode, second: ComputeNode, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meet = threading.Barrier(2)
+
+    def score(data: Any, index: int) -> float:
+        if index < 2:
+            meet.wait(30)  # while one node waits here, another call goes to the other one
+        return float(data[index])
+
+    for each in (node, second):
+        each.register(score)
+        each.register(total, isolation="process")
+    asked = Asked(client, monkeypatch)
+    data = np.arange(MIB, dtype=np.float64)
+    ref = client.put(data)
+    assert not asked.transfers  # nothing is sent yet
+    assert list(client.map("score", [ref] * 200, range(200))) == list(range(200))
+    calls = [client.submit("total", ref, ref) for _ in range(20)]
+    assert {call.result() for call in calls} == {2 * data.sum()}
+    assert len(asked.transfers) == 2
+    assert all(len(values_of(each)) <= 1 for each in (node, second))
+
+
+def test_equal_values_are_one(
+    server: Server, node: ComputeNode, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.register(total)
+    asked = Asked(client, monkeypatch)
+    first, again, other = (client.put(np.full(MIB, x)) for x in (1.0, 1.0, 2.0))
+    assert first.ref_id == again.ref_id != other.ref_id
+    assert client.call("total", first, again, other) == 4 * MIB
+    assert len(values_of(node)) == 2
+    first.release()
+    assert client.call("total", again) == MIB
+    assert len(asked.transfers) == 2
+    with Client(server.address) as stranger:
+        assert stranger.put(np.full(MIB, 1.0)).ref_id != again.ref_id  # nobody can guess it
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_result_stays_on_its_node_and_calls_go_there(
+    way: str, server: Server, node: ComputeNode, second: ComputeNode, client: Client, isolation: str
+) -> None:
+    for each in (node, second):
+        each.register(lambda n: np.arange(n, dtype=np.float64), name="make", isolation=isolation)
+        each.register(total, isolation=isolation)
+    keep = client.with_options(keep=True)
+    made = keep.call_node("node-b", "make", 4 * MIB)
+    assert isinstance(made, Ref) and made.node == "node-b" and made.size_bytes > 32 * MIB
+    assert repr(made) == "<Ref numpy.ndarray (4194304,), 32.0 MiB, on node 'node-b'>"
+    for _ in range(5):
+        call = client.submit("total", made)
+        call.result()
+        assert call.node == "node-b"
+    assert len(values_of(node)) == 0
+    expected = 4 * MIB * (4 * MIB - 1) / 2
+    assert client.call_node("node-a", "total", made) == expected  # it comes through the gateway
+    assert len(values_of(node)) == 1
+    again = keep.call("make", 10)
+    assert np.array_equal(again.get(), np.arange(10))
+    value = made.get()
+    assert value.sum() == expected
+    value[0] = 1.0
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_the_last_handle_frees_it_everywhere(
+    way: str, server: Server, node: ComputeNode, second: ComputeNode, client: Client, isolation: str
+) -> None:
+    for each in (node, second):
+        each.register(total, isolation=isolation)
+        each.register(lambda x: x + 1, name="more", isolation=isolation)
+    before = files()
+    data = client.put(np.zeros(MIB))
+    alias = client.put(np.zeros(MIB))
+    for name in ("node-a", "node-b"):
+        client.call_node(name, "total", data)
+    made = client.with_options(keep=True).call_node("node-a", "more", data)
+    client.call_node("node-b", "total", made)
+    assert [len(values_of(each)) for each in (node, second)] == [2, 2]
+    made.release()
+    made.release()
+    wait_until(lambda: [len(values_of(each)) for each in (node, second)] == [1, 1])
+    del data
+    client.call("total", alias)  # whatever was to go has gone before this
+    assert {len(values_of(each)) for each in (node, second)} == {1}
+    del alias
+    wait_until(lambda: not any(len(values_of(each)) for each in (node, second)))
+    assert not any(values_of(each).held_bytes for each in (node, second))
+    assert files() <= before
+
+
+def test_a_call_holds_what_it_names(server: Server, node: ComputeNode, client: Client) -> None:
+    go_on = threading.Event()
+
+    def slow(array: Any) -> float:
+        go_on.wait(30)
+        return float(array.sum())
+
+    node.register(slow)
+    call = client.submit("slow", client.put(np.ones(MIB)))  # nobody else holds the ref
+    waiting = [client.submit("slow", client.put(np.ones(MIB))) for _ in range(50)]
+    go_on.set()
+    assert call.result() == MIB
+    assert {one.result() for one in waiting} == {MIB}
+    wait_until(lambda: len(values_of(node)) == 0)
+
+
+def test_a_client_that_closes_frees_its_values(server: Server, node: ComputeNode) -> None:
+    node.register(total)
+    with Client(server.address) as client:
+        ref = client.put(np.zeros(MIB))
+        client.call("total", ref)
+        assert len(values_of(node)) == 1
+    wait_until(lambda: len(values_of(node)) == 0)
+    with pytest.raises(UsageError, match="closed"):
+        ref.get()
+    del ref
+
+
+def test_what_has_no_room_is_dropped_and_a_kept_result_is_lost_with_a_reason(server: Server, client: Client) -> None:
+    with ComputeNode(server.address, "small", max_value_bytes=20 * MIB) as node:
+        node.register(lambda n, x: np.full(n, x), name="make")
+        node.register(total)
+        keep = client.with_options(keep=True)
+        first = keep.call("make", MIB, 1.0)
+        second = keep.call("make", MIB, 2.0)
+        data = client.put(np.full(MIB, 3.0))
+        assert client.call("total", data) == 3 * MIB  # the copy goes first: it can be had again
+        assert client.call("total", first) == MIB
+        assert client.call("total", data) == 3 * MIB
+        assert client.call("total", second) == 2 * MIB
+        third = keep.call("make", MIB, 4.0)
+        wait_until(lambda: len(values_of(node)) == 2)  # now the one used longest ago goes
+        with pytest.raises(RefLost, match="node 'small' had no room for it: its values may take 20,971,520 bytes"):
+            first.get()
+        with pytest.raises(RefLost, match="no room") as lost:
+            client.call("total", first)
+        assert lost.value.details["ref"] == first.ref_id and lost.value.details["was_on"] == "small"
+        assert client.call("total", second, third) == 6 * MIB
+        assert values_of(node).held_bytes <= 20 * MIB
+        with pytest.raises(PayloadError, match="max_value_bytes"):
+            keep.call("make", 3 * MIB, 1.0)
+
+
+def test_what_running_calls_use_stays_beyond_the_bound(server: Server, client: Client) -> None:
+    with ComputeNode(server.address, "small", max_value_bytes=1000) as node:
+        for isolation in ("thread", "process"):
+            node.register(total, name=f"total-{isolation}", isolation=isolation)
+            ref = client.put(np.ones(MIB))
+            assert client.call(f"total-{isolation}", ref) == MIB
+            assert client.call(f"total-{isolation}", ref) == MIB
+            wait_until(lambda: len(values_of(node)) == 0)
+
+
+def test_a_node_that_is_killed_takes_its_values_along_but_not_what_was_put(
+    cluster: LocalCluster, remote: Client
+) -> None:
+    keep = remote.with_options(keep=True)
+    data = remote.put(np.ones(MIB))
+    made = keep.call_node("node-1", lambda x: x + 1, data)
+    copied = keep.call_node("node-1", lambda x: x + 2, data)
+    assert remote.call_node("node-2", lambda x: float(x[0]), copied) == 3
+    os.kill(cluster.pids[1], signal.SIGKILL)
+    with pytest.raises(RefLost, match="node 'node-1' is gone"):
+        made.get()
+    with pytest.raises(RefLost, match=r"numpy.ndarray \(1048576,\), 8.0 MiB.*is gone.*Make it again"):
+        remote.call(lambda x: float(x[0]), made)
+    assert copied.get()[0] == 3  # the other node has it too
+    assert remote.call(lambda x: float(x[0]), data) == 1
+    SharedFiles()  # the next process that starts removes what the killed one left
+
+
+def test_the_gateway_is_killed_and_comes_back(gateway_process: Any) -> None:
+    address, token = gateway_process()
+    with ComputeNode(address, "a", token=token) as node, Client(address, token=token) as client:
+        node.register(lambda n: np.arange(n), name="make")
+        node.register(total)
+        data, made = client.put(np.arange(MIB)), client.with_options(keep=True).call("make", MIB)
+        assert client.call("total", data) == client.call("total", made)
+        gateway_process.kill()
+        gateway_process()
+        assert client.call("total", data, made) == MIB * (MIB - 1)
+        assert made.get().sum() == MIB * (MIB - 1) // 2
+        assert len(values_of(node)) == 2
+        del data
+        made.release()
+        wait_until(lambda: len(values_of(node)) == 0)
+
+
+def test_refs_that_are_of_no_use_say_so_at_once(
+    server: Server, node: ComputeNode, client: Client, tmp_path: Path
+) -> None:
+    node.register(total)
+    ref = client.put([1])
+    with pytest.raises(UsageError, match="travels only as an argument"):
+        pickle.dumps(ref)
+    with pytest.raises(UsageError, match="travels only as an argument"):
+        client.call(lambda: ref)
+    with pytest.raises(UsageError, match="Ref already"):
+        client.put(ref)
+    with pytest.raises(UsageError, match="lock"):
+        client.put({"a": threading.Lock()})
+    with Client(server.address) as other:
+        with pytest.raises(UsageError, match="belongs to another client"):
+            other.call("total", ref)
+        with pytest.raises(UsageError, match="belongs to another client"):
+            list(other.map("total", [ref]))
+        theirs = other.put([2])
+    with pytest.raises(UsageError, match="client of this Ref is closed"):
+        client.call("total", theirs)
+    ref.release()
+    assert "released" in repr(ref)
+    for use in (ref.get, lambda: client.call("total", [ref])):
+        with pytest.raises(UsageError, match="was released"):
+            use()
+    node.register(lambda: (yield 1), name="items")
+    with pytest.raises(UsageError, match="generator"):
+        client.with_options(keep=True).call("items")
+
+
+def test_too_many_refs_are_refused(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("easyremote.refs.MAX_REFS", 3)
+    refs = [client.put(index) for index in range(3)]
+    wait_until(lambda: len(client._connection.refs._counts) == 3)
+    with pytest.raises(OverloadedError, match="3 refs"):
+        client.put("one more")
+    refs.pop().release()
+    wait_until(lambda: len(client._connection.refs._counts) == 2)
+    client.put("one more")
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_in_calls_that_run_together(server: Server, node: ComputeNode, client: Client, isolation: str) -> None:
+    def totals(arrays: list[Any], weights: list[float]) -> list[float]:
+        return [float(array.sum()) * weight for array, weight in zip(arrays, weights, strict=True)]
+
+    node.register(totals, batch=8, batch_wait="50ms", isolation=isolation)
+    ref = client.put(np.ones(MIB))
+    calls = [client.submit("totals", ref, float(index)) for index in range(8)]
+    assert [call.result() for call in calls] == [MIB * index for index in range(8)]
+    kept = client.with_options(keep=True).call("totals", ref, 2.0)
+    assert kept.get() == 2 * MIB and kept.node == "node-a"
