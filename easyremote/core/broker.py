@@ -620,9 +620,10 @@ class Broker:
         call.to(CallEvent.ENDED)
         if first_time:
             node.running_count -= 1
+            needs_slot = call.grant is None or call.grant.slots > 0
             self._release(call, node)
             if event.run_s > 0:
-                node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed)
+                node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed, needs_slot)
             is_to_blame = failed and not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
             node.ended(call, failed, is_to_blame, self._now)
             self._placing.changed(node)
@@ -785,9 +786,21 @@ class Broker:
         """The attempt holds nothing there any more."""
         grant, call.grant = call.grant, None
         if grant is not None:
+            if grant.counts_as and not grant.slots:
+                grant = self._inherited(grant, node)
             node.room.release(grant)
             node.set_limit()
             self._placing.rooms.released(node, grant, self._placing.nodes)
+
+    def _inherited(self, grant: pb.Grant, node: Node) -> pb.Grant:
+        """What calls that run together need is held by one of them, and by another when that one ends: what comes back then."""
+        light = pb.Grant(counts_as=grant.counts_as)
+        if grant != light:
+            for call in node.calls.values():
+                if call.grant == light:
+                    call.grant = grant
+                    return light
+        return grant
 
     def _on_offers(self, session: Session, frame: pb.Frame) -> None:
         node = session.node
@@ -874,7 +887,7 @@ class Broker:
         placing, queues, passed_over = self._placing, self._queues, set[QueueKey]()
         if node.keeper is not None:
             placing.keeping.look(node)
-        while (node.has_credit or node.keeper is not None) and not self._is_ending:
+        while (node.has_credit or node.keeper is not None or node.has_batches) and not self._is_ending:
             waiting = (
                 [line for line in queues.lines_for(node) if placing.takes(node, line.key)] if queues.by_key else []
             )

@@ -86,4 +86,6 @@ class Keeping:
 
 def _short(node: Node, key: QueueKey) -> set[str]:
     """What calls of this queue lack there for now, of what can be kept for them. They use what is kept for them already."""
-    return {lack.need for lack in lacks_at(node, key) if not lack.is_never and lack.need != "max_concurrency"}
+    return {
+        lack.need for lack in lacks_at(node, key) if not lack.is_never and lack.need not in ("max_concurrency", "batch")
+    }

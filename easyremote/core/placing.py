@@ -89,6 +89,7 @@ class Placing:
             since[name] = node.offered_since.get(name, self._registrations)
         node.offered_since = since
         node.has_terms = any(admission_of(node, QueueKey(name, "", "", False, 0.0)) for name in node.offers)
+        node.has_batches = any(spec.batch for spec in node.offers.values())
         self._drop_pools()
 
     def lost_calls(self, node: Node) -> None:

@@ -131,6 +131,7 @@ class Node:
     has_terms: bool = (
         False  # a function that it offers needs more than a slot, or may not be at work as often as it likes
     )
+    has_batches: bool = False  # a function that it offers needs no slot
     keeper: QueueKey | None = None  # its first call was passed over for long; what it lacks here is kept for it
     limit: int = field(init=False)  # calls that it may have now, of those that need no more than a slot
     drain_reason: str = ""  # why somebody asked the gateway to give it no new calls
@@ -233,7 +234,7 @@ class Node:
 
     @property
     def wait_s(self) -> float:
-        more = self.running_count - self.slots + 1
+        more = self.running_count + self.room.reserved - self.slots + 1
         return more * self.service_s / self.slots if more > 0 else 0.0
 
     def could_end(self, function: str, within_s: float, now: float) -> int:
@@ -303,19 +304,16 @@ class Node:
             changes = changes or int(self.idle_s) != before_s
         return changes
 
-    def learn(self, function: str, run_s: float, tasks: int = 1, failed: bool = False) -> None:
+    def learn(self, function: str, run_s: float, tasks: int = 1, failed: bool = False, needs_slot: bool = True) -> None:
         """Take a measured duration, of so many runs of the function, into the smoothed ones.
 
-        How long a failed run took tells little of the function, and counts only while nothing else is known.
+        How long a failed run took tells little of the function, and counts only while nothing else is known. A run that needed no
+        slot tells nothing of those that do.
         """
         if not SHORTEST_S <= run_s <= LONGEST_S:
             run_s = SHORTEST_S if run_s < SHORTEST_S else LONGEST_S
-        service_s = self.service_s
-        service_s = self.service_s = service_s + SMOOTHING * (run_s - service_s) if service_s else run_s
-        self.prefetch = (
-            int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
-        )
-        self.set_limit()
+        if needs_slot:
+            self._learn_service(run_s)
         if tasks > 1:
             run_s = max(run_s / tasks, SHORTEST_S)
         known = self.durations.get(function)
@@ -324,6 +322,14 @@ class Node:
             self.trying.discard(function)
         elif not failed:
             known.learn(run_s)
+
+    def _learn_service(self, run_s: float) -> None:
+        service_s = self.service_s
+        service_s = self.service_s = service_s + SMOOTHING * (run_s - service_s) if service_s else run_s
+        self.prefetch = (
+            int(PREFETCH_HIDES_S / service_s) if service_s * MAX_PREFETCH > PREFETCH_HIDES_S else MAX_PREFETCH
+        )
+        self.set_limit()
 
 
 class QueueKey(NamedTuple):

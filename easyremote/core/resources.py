@@ -8,6 +8,8 @@ Rules:
 - Of a GPU's memory is free what calls don't hold and others don't use: as measured, less what the nodes' own processes use. Where
   a node can't tell which processes are its own, its calls are taken to use what they hold.
 - A GPU that its node has lost gets nothing new. What runs there goes on.
+- Calls of a function that runs them together (`batch`) need no slot, and what the function needs is held once, by one of them:
+  when that one ends, another holds it. Up to two batches of them may be there.
 - What is *kept* in a pot, for a call that was passed over for long, is free for that call only.
 
 Everything is counted in whole numbers, so that nothing is lost in rounding.
@@ -61,11 +63,15 @@ _NOTHING_KEPT = Needs(slots=0)
 
 
 class Terms(NamedTuple):
-    """What calls of one key need at one node. `limit`: how many of its function may be at work there; 0: any number."""
+    """What calls of one key need at one node. `limit`: how many of its function may be at work there; 0: any number.
+
+    `is_batched`: they run together, so that all of them need no more than one.
+    """
 
     needs: Needs
     function: str
     limit: int
+    is_batched: bool = False
 
 
 def asked(needs: pb.Needs) -> Ask | None:
@@ -202,6 +208,8 @@ class Room:
     def fits(self, terms: Terms, free_slots: int, for_kept: bool = False) -> bool:
         """Whether a call has all that it needs there now. `free_slots`: by the node's count, without prefetching."""
         needs = terms.needs
+        if terms.is_batched and terms.function in self.counts:
+            return self.counts[terms.function] < terms.limit
         return (
             needs.slots <= free_slots
             and (not terms.limit or self.counts.get(terms.function, 0) < terms.limit)
@@ -232,6 +240,8 @@ class Room:
     def grant(self, terms: Terms, for_kept: bool = False) -> pb.Grant:
         """What a call that fits is to have."""
         needs = terms.needs
+        if terms.is_batched and terms.function in self.counts:
+            return pb.Grant(slots=0, counts_as=terms.function)  # the rest is there
         return pb.Grant(
             slots=needs.slots,
             millicpus=needs.millicpus,
@@ -294,7 +304,7 @@ class Lack(NamedTuple):
     `most`: what it ever could have there, while nothing else runs. `is_never`: that isn't enough.
     """
 
-    need: str  # slots, cpus, memory, gpus, gpu_memory, max_concurrency, or labels.NAME
+    need: str  # slots, cpus, memory, gpus, gpu_memory, max_concurrency, batch, or labels.NAME
     wanted: str
     free: str
     most: str
@@ -302,6 +312,8 @@ class Lack(NamedTuple):
     amount: float  # `most` as a number, for comparing nodes
 
     def __str__(self) -> str:
+        if self.need == "batch":
+            return f"{self.free} calls of it are there, which is all that it may have for its next two batches"
         if self.need == "max_concurrency":
             return f"{self.free} calls of it run there, as many as its max_concurrency={self.most}"
         if self.need.startswith("labels."):
@@ -317,6 +329,9 @@ def lacks(room: Room, terms: Terms, slots: int, free_slots: int, for_kept: bool 
     `slots`: the node's; `free_slots`: of them, now. `for_kept`: what is kept there is kept for these calls.
     """
     needs, found = terms.needs, list[Lack]()
+    count = room.counts.get(terms.function, 0) if terms.limit else 0
+    if terms.is_batched and count:
+        return [Lack("batch", "1", str(count), str(terms.limit), False, terms.limit)] if count >= terms.limit else []
     for name, value in needs.labels:
         if room.labels.get(name) != value:
             there = room.labels.get(name, "")
@@ -329,8 +344,7 @@ def lacks(room: Room, terms: Terms, slots: int, free_slots: int, for_kept: bool 
     if needs.memory > memory:
         found.append(_lack("memory", needs.memory, memory, room.memory.total, format_size))
     found += _gpu_lacks(room, needs, for_kept)
-    if terms.limit and room.counts.get(terms.function, 0) >= terms.limit:
-        count = room.counts[terms.function]
+    if terms.limit and count >= terms.limit:
         found.append(Lack("max_concurrency", "1", str(count), str(terms.limit), False, terms.limit))
     return sorted(found, key=lambda lack: not lack.is_never)
 

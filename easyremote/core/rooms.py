@@ -12,6 +12,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 GONE_AFTER_S = 10.0
 """Calls wait for a GPU that was lost for so long; then it counts as one that the node never had."""
 
+MAX_BATCH = 1024
+"""A function's batch beyond this is taken for so many."""
+
 _ONE_SLOT = Needs()
 
 
@@ -117,6 +120,10 @@ def terms_of(node: Node, key: QueueKey) -> Terms | None:
     spec = node.offers.get(key.function) if not key.is_code else None
     declared = asked(spec.needs) if spec is not None and spec.HasField("needs") else None
     limit = spec.max_concurrency if spec is not None else 0
+    if spec is not None and spec.batch:
+        room = 2 * min(spec.batch, MAX_BATCH)  # one batch runs, the next one fills
+        needs = needed(declared, key.needs)._replace(slots=0)
+        return Terms(needs, key.function, min(limit or room, room), is_batched=True)
     if declared is None and key.needs is None and not limit:
         return None
     return Terms(needed(declared, key.needs), key.function if limit else "", limit)

@@ -37,12 +37,6 @@ def outcome(call: Call[Any]) -> Any:
     return call.result() if error is None else type(error).__name__
 
 
-@pytest.fixture
-def node(server: Server) -> Iterator[ComputeNode]:
-    with ComputeNode(server.address, "node-a", slots=64) as running:
-        yield running
-
-
 # ---- one run for many calls ------------------------------------------------------------------------------------------
 
 
@@ -370,3 +364,18 @@ def test_a_function_that_is_registered_anew_with_batch_takes_bundles_apart(node:
     node.register(lambda xs: [-x for x in xs], name="f", batch=4, batch_wait=0)
     assert [call.result(60) for call in submit_together(client, "f", range(20))] == [-x for x in range(20)]
     assert list(client.map("f", range(50))) == [-x for x in range(50)]
+
+
+def test_batches_need_no_slot(server: Server, client: Client) -> None:
+    """The node's one slot is taken, and calls that run together go on."""
+    with ComputeNode(server.address, "small", slots=1) as node:
+        gate = Gate()
+        node.register(lambda: gate([1]), name="blocks")
+        node.register(lambda xs: [len(xs)] * len(xs), name="size", batch=16, batch_wait=LONG)
+        blocking = client.submit("blocks")
+        try:
+            assert gate.entered.wait(60)
+            assert [call.result(60) for call in together(client, "size", range(32))] == [16] * 32
+        finally:
+            gate.opened.set()
+        assert blocking.result(60) == [1]
