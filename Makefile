@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 # More arguments for pytest or the benchmarks: make test ARGS="-x -k broker"
 ARGS ?=
+# How long all trials of `make chaos` may take together.
+MINUTES ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +18,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim sim-strategies bench bench-scale bench-micro bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim sim-strategies chaos bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -64,6 +66,9 @@ sim: venv ## Run the simulations alone
 
 sim-strategies: venv ## Judge the strategies in virtual time beside what nobody could do better
 	@"$(BIN)/python" -m benchmarks.strategies $(ARGS)
+
+chaos: venv ## Try to break the promises with real processes; MINUTES=60 is a full run
+	@"$(BIN)/python" -m tests.chaos --minutes $(MINUTES) $(ARGS)
 
 bench: venv ## Measure EasyRemote beside the bare relays that limit it
 	@"$(BIN)/python" -m benchmarks.run $(ARGS)

@@ -100,14 +100,15 @@ def withdraw(record: ConnectionFile) -> None:
 
 def socket_path(address: str) -> Path | None:
     """Where a gateway at this address of this machine listens for its own user's processes; None where it can't."""
-    if (
-        _host_of(address) not in _LOOPBACK
-        or not hasattr(socket, "AF_UNIX")
-        or os.environ.get(LOCAL_SOCKET_VARIABLE) == "0"
-    ):
+    if not is_loopback(address) or not hasattr(socket, "AF_UNIX") or os.environ.get(LOCAL_SOCKET_VARIABLE) == "0":
         return None
     path = runtime_folder() / f"gateway-{_port_of(address)}.sock"
     return path if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether what goes there stays on this machine; a tunnel that begins here sees to its bytes itself."""
+    return _host_of(address) in _LOOPBACK
 
 
 def is_local_gateway(address: str) -> bool:

@@ -16,12 +16,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
+from easyremote.execution.offspring import boot_ticks, end_offspring
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
 from easyremote.execution.tasks import BEGUN_BYTES, begun_task
 from easyremote.execution.worker import CONFIG_VARIABLE
@@ -93,6 +95,7 @@ class WorkerProcess:
         self._killer: asyncio.TimerHandle | None = None
         self._interrupter: asyncio.TimerHandle | None = None
         self._recent = ""
+        self._call_began = 0
 
     def _start(self, node_id: str) -> None:
         ours, theirs = socket.socketpair()
@@ -147,6 +150,7 @@ class WorkerProcess:
         self._write_some()
 
     def run(self, submit: pb.Submit) -> None:
+        self._call_began = boot_ticks()
         self.send(pb.Frame(submit=submit))
         if submit.code.digest:
             self.loaded.add(submit.code.digest)
@@ -192,6 +196,9 @@ class WorkerProcess:
 
     def settled(self) -> None:
         """The call has ended; the process lives on."""
+        if self._killer is not None:  # it was to stop, and so is what it has started
+            arguments = (self.process.pid, self._call_began, boot_ticks())
+            threading.Thread(target=end_offspring, args=arguments, name="easyremote-end", daemon=True).start()
         self._stop_interrupting()
         self.on_event = self.on_death = None
         self._recent = ""
@@ -201,6 +208,8 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process and all that it started."""
         self.resume()
+        if not self.is_dead:
+            end_offspring(self.process.pid, 0)  # first, while they have their parents
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 

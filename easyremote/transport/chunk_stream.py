@@ -11,6 +11,7 @@ import grpc.aio
 
 from easyremote.discovery import Endpoint
 from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
+from easyremote.transport.streams import open_chunk
 from easyremote.wire.chunks import WireChunk
 
 TRANSFER = "/easyremote.v1.Gateway/Transfer"
@@ -73,12 +74,12 @@ class ChunkStream:
     async def _connect_once(self) -> None:
         async with open_channel(self._endpoint) as channel:
             method = channel.stream_stream(
-                TRANSFER, request_serializer=WireChunk.to_bytes, response_deserializer=WireChunk.from_bytes
+                TRANSFER, request_serializer=WireChunk.to_bytes, response_deserializer=open_chunk
             )
             stream = method(metadata=self._endpoint.metadata(easyremote_session=self._session_id.hex()))
             writer = None
             try:
-                while (chunk := await stream.read()) is not END_OF_STREAM:
+                while (chunk := await stream.read()) is not END_OF_STREAM and chunk is not None:
                     if chunk.head.transfer_id:
                         self._received(chunk)
                     elif writer is None:

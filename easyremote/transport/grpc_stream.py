@@ -11,8 +11,7 @@ import grpc.aio
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable
 from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
-from easyremote.transport.streams import WELCOME_TIMEOUT_S, Talker, serialize_batch
-from easyremote.wire.v1 import gateway_pb2 as pb
+from easyremote.transport.streams import WELCOME_TIMEOUT_S, Talker, open_batch, seal_batch
 
 SESSION = "/easyremote.v1.Gateway/Session"
 
@@ -36,9 +35,7 @@ class GrpcStream:
     async def talk(self) -> None:
         try:
             async with open_channel(self._endpoint) as channel:
-                method = channel.stream_stream(
-                    SESSION, request_serializer=serialize_batch, response_deserializer=pb.Batch.FromString
-                )
+                method = channel.stream_stream(SESSION, request_serializer=seal_batch, response_deserializer=open_batch)
                 self._call = method(metadata=self._endpoint.metadata())
                 await self._exchange(self._call)
         except grpc.aio.AioRpcError as error:
@@ -57,6 +54,8 @@ class GrpcStream:
                 await call.write([self._talker.hello()])
                 batch = await call.read()
             while batch is not END_OF_STREAM:
+                if batch is None:
+                    return  # it was damaged on its way; the next connection brings what was in it
                 self._talker.received(batch)
                 if writer is None:
                     writer = asyncio.get_running_loop().create_task(self._write(call))

@@ -19,7 +19,7 @@ from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
-from easyremote.transport.streams import serialize_batch, take_batch
+from easyremote.transport.streams import open_batch, open_chunk, seal_batch, take_batch
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -117,10 +117,10 @@ class Listener:
     def _methods(self) -> dict[str, Any]:
         return {
             "Session": grpc.stream_stream_rpc_method_handler(
-                self._session, request_deserializer=pb.Batch.FromString, response_serializer=serialize_batch
+                self._session, request_deserializer=open_batch, response_serializer=seal_batch
             ),
             "Transfer": grpc.stream_stream_rpc_method_handler(
-                self._transfer, request_deserializer=WireChunk.from_bytes, response_serializer=WireChunk.to_bytes
+                self._transfer, request_deserializer=open_chunk, response_serializer=WireChunk.to_bytes
             ),
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 self._invoker.one,
@@ -152,7 +152,7 @@ class Listener:
             first = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
-        if first is END_OF_STREAM or not first.frames or first.frames[0].WhichOneof("body") != "hello":
+        if first is END_OF_STREAM or not first or not first.frames or first.frames[0].WhichOneof("body") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame of a session is Hello")
         wake = asyncio.Event()
         handler = asyncio.current_task()
@@ -172,7 +172,7 @@ class Listener:
     async def _read(self, conn: int, connection: Connection, context: Any) -> None:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
-            while (batch := await context.read()) is not END_OF_STREAM:
+            while (batch := await context.read()) is not END_OF_STREAM and batch is not None:
                 self.perform(self.broker.received(conn, batch.frames, monotonic()))
         finally:
             connection.close()
@@ -211,7 +211,7 @@ class Listener:
 
     async def _read_chunks(self, session_id: bytes, queue: asyncio.Queue[WireChunk | None], context: Any) -> None:
         try:
-            while (chunk := await context.read()) is not END_OF_STREAM:
+            while (chunk := await context.read()) is not END_OF_STREAM and chunk is not None:
                 target = self.broker.chunk(session_id, chunk.head, chunk.data.nbytes)
                 if target is not None:
                     self._queue_chunk(target, chunk)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from easyremote.config import BATCH_BYTES
+from easyremote.wire.checksum import is_intact, sealed
+from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+_log = logging.getLogger("easyremote")
 
 WELCOME_TIMEOUT_S = 5.0
 
@@ -44,6 +51,32 @@ class Stream(Protocol):
 
 def serialize_batch(frames: list[pb.Frame]) -> bytes:
     return pb.Batch(frames=frames).SerializeToString()
+
+
+def seal_batch(frames: list[pb.Frame]) -> bytes:
+    """The same for a way on which bits may turn."""
+    return sealed(serialize_batch(frames))
+
+
+def open_batch(message: bytes) -> pb.Batch | None:
+    """None for one that was damaged; said here, since gRPC would keep an error to itself."""
+    try:
+        if is_intact(message):
+            return pb.Batch.FromString(message)
+        reason = "its checksum is wrong"
+    except DecodeError as error:
+        reason = str(error)
+    _log.warning("a message was damaged on its way, and its connection is made anew: %s", reason)
+    return None
+
+
+def open_chunk(message: bytes) -> WireChunk | None:
+    """The same for a chunk."""
+    try:
+        return WireChunk.from_bytes(message)
+    except DecodeError as error:
+        _log.warning("a chunk was damaged on its way, and its connection is made anew: %s", error)
+        return None
 
 
 def take_batch(outbox: list[pb.Frame]) -> list[pb.Frame]:

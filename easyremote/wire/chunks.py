@@ -6,12 +6,16 @@ gateway passes on the message as it came.
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from easyremote.wire.checksum import is_intact, sealed
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _DATA_TAG = b"\x1a"  # field 3, length-delimited
-_VARINT, _BYTES = 0, 2
+_VARINT, _BYTES, _FIXED32 = 0, 2, 5
 
 
 class WireChunk(NamedTuple):
@@ -21,24 +25,39 @@ class WireChunk(NamedTuple):
     data: memoryview = memoryview(b"")
     message: bytes | None = None
 
+    @classmethod
+    def checked(cls, head: pb.Chunk, data: memoryview) -> WireChunk:
+        """With a checksum of the data, for whoever receives it in the end."""
+        head.data_crc32 = zlib.crc32(data)
+        return cls(head, data)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether its data is what its owner has sent, where that can be told."""
+        return not self.head.HasField("data_crc32") or zlib.crc32(self.data) == self.head.data_crc32
+
     def to_bytes(self) -> bytes:
         if self.message is not None:
             return self.message
         head = self.head.SerializeToString()
         if not self.data.nbytes:
-            return head
-        return b"".join((head, _DATA_TAG, _varint(self.data.nbytes), self.data))
+            return sealed(head)
+        return b"".join((sealed(head), _DATA_TAG, _varint(self.data.nbytes), self.data))
 
     @classmethod
     def from_bytes(cls, message: bytes) -> WireChunk:
-        """Raises what protobuf raises for a message that isn't a chunk."""
+        """Raises DecodeError for a message that isn't a chunk, or was damaged before its data."""
         start = _data_at_the_end(message)
+        if not is_intact(message if start is None else message[: start[0]]):
+            raise DecodeError("a chunk's checksum is wrong")
         if start is None:
             head = pb.Chunk.FromString(message)
             data, head.data = head.data, b""
-            return cls(head, memoryview(data), message)
-        tag_at, data_at = start
-        return cls(pb.Chunk.FromString(message[:tag_at]), memoryview(message)[data_at:], message)
+        else:
+            tag_at, data_at = start
+            head, data = pb.Chunk.FromString(message[:tag_at]), memoryview(message)[data_at:]
+        head.crc32 = 0  # it has done its duty
+        return cls(head, memoryview(data), message)
 
 
 def _varint(number: int) -> bytes:
@@ -60,6 +79,8 @@ def _data_at_the_end(message: bytes) -> tuple[int, int] | None:
                 return None  # a field that this version doesn't know
             if tag & 7 == _VARINT:
                 _, next_at = _read_varint(message, at + 1)
+            elif tag & 7 == _FIXED32:
+                next_at = at + 5
             elif tag & 7 == _BYTES:
                 size, start = _read_varint(message, at + 1)
                 next_at = start + size

@@ -24,7 +24,7 @@ heads = st.builds(
 def test_protobuf_reads_what_we_write(head: pb.Chunk, data: bytes) -> None:
     read = pb.Chunk.FromString(WireChunk(head, memoryview(data)).to_bytes())
     assert read.data == data
-    read.data = b""
+    read.data, read.crc32 = b"", 0
     assert read == head
 
 
@@ -63,7 +63,32 @@ def test_anything_else_is_read_as_protobuf_would_or_refused(message: bytes) -> N
         with pytest.raises(DecodeError):
             WireChunk.from_bytes(message)
         return
-    read = WireChunk.from_bytes(message)
+    try:
+        read = WireChunk.from_bytes(message)
+    except DecodeError:
+        assert expected.crc32 or message[0] != 0x7D  # its checksum is wrong
+        return
     assert bytes(read.data) == expected.data
     assert read.head.transfer_id == expected.transfer_id
     assert read.head.offset == expected.offset
+
+
+@given(heads, st.binary(max_size=300), st.data())
+def test_a_bit_that_turns_anywhere_is_noticed_or_changes_nothing(
+    head: pb.Chunk, data: bytes, draw: st.DataObject
+) -> None:
+    sent = pb.Chunk()
+    sent.CopyFrom(head)
+    message = bytearray(WireChunk.checked(sent, memoryview(data)).to_bytes())
+    message[draw.draw(st.integers(0, len(message) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    try:
+        read = WireChunk.from_bytes(bytes(message))
+    except DecodeError:
+        return
+    if read.is_intact:
+        assert read.head == sent
+        assert bytes(read.data) == data
+
+
+def test_data_without_a_checksum_counts_as_intact() -> None:
+    assert WireChunk(pb.Chunk(offset=7), memoryview(b"data")).is_intact

@@ -30,10 +30,12 @@ FUNCTION_KIND_COROUTINE: FunctionKind
 FUNCTION_KIND_ASYNC_GENERATOR: FunctionKind
 
 class Batch(_message.Message):
-    __slots__ = ("frames",)
+    __slots__ = ("frames", "crc32")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[Frame]
-    def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
+    crc32: int
+    def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted")
@@ -591,20 +593,24 @@ class Fetch(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., limit: _Optional[int] = ..., shared_memory: _Optional[str] = ..., done: _Optional[bool] = ..., detached: _Optional[bool] = ..., of_ref: _Optional[bool] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("transfer_id", "offset", "data", "error", "shared_file", "again")
+    __slots__ = ("transfer_id", "offset", "data", "error", "shared_file", "again", "data_crc32", "crc32")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SHARED_FILE_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    DATA_CRC32_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
     transfer_id: bytes
     offset: int
     data: bytes
     error: str
     shared_file: str
     again: bool
-    def __init__(self, transfer_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., error: _Optional[str] = ..., shared_file: _Optional[str] = ..., again: _Optional[bool] = ...) -> None: ...
+    data_crc32: int
+    crc32: int
+    def __init__(self, transfer_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., error: _Optional[str] = ..., shared_file: _Optional[str] = ..., again: _Optional[bool] = ..., data_crc32: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("call_id", "attempt", "reason", "tasks")

@@ -1,0 +1,105 @@
+"""A gateway, a node or a client as a process: `python -m tests.chaos.actor ROLE JSON`. It says "ready" and dies with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from random import Random
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    role, told = sys.argv[1], json.loads(sys.argv[2])
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    {"gateway": gateway, "node": node, "bulk": bulk, "flood": flood}[role](told)
+
+
+def ready() -> None:
+    print("ready", flush=True)
+
+
+def gateway(told: dict[str, Any]) -> None:
+    from easyremote import Server, server
+    from easyremote.config import GatewaySettings
+
+    # Only loopback is allowed, as long as there is no TLS. The networks here are as private as that.
+    server._LOOPBACK = (*server._LOOPBACK, told["host"])
+    running = Server(
+        told["port"], told["host"], token=told["token"], settings=GatewaySettings(**told.get("settings", {}))
+    ).start_background()
+    ready()
+    running.wait()
+
+
+def node(told: dict[str, Any]) -> None:
+    from easyremote import ComputeNode
+    from tests.chaos.functions import register_all
+
+    running = ComputeNode(told["address"], told["name"], token=told["token"], slots=told["slots"])
+    register_all(running)
+    running.serve(connect_timeout=30)
+    if told.get("doubles"):
+        from tests.chaos.links import double_frames
+
+        assert running._engine is not None
+        double_frames(running._engine._link, Random(told["doubles"]))
+    ready()
+    running.wait()
+
+
+def bulk(told: dict[str, Any]) -> None:
+    """Echoes a large value again and again, and says so each time."""
+    from easyremote import Client
+
+    value = os.urandom(1024) * (told["mib"] * 1024)
+    with Client(told["address"], token=told["token"]) as client:
+        client.call("echo", 1)
+        ready()
+        while True:
+            assert client.submit("echo", value).result() == value
+            print("echoed", flush=True)
+
+
+def flood(told: dict[str, Any]) -> None:
+    """Submits far more calls than it may, without holding any back, and says how they were refused."""
+    from time import monotonic
+
+    from easyremote import Client, OverloadedError
+    from easyremote.core import client_session
+
+    client_session.MAX_OPEN = 1 << 30
+    refused: list[float] = []
+    with Client(told["address"], token=told["token"]) as client:
+        client.call("echo", 1)
+        ready()
+        sys.stdin.readline()
+        padding = os.urandom(told["bytes"])
+        lock = threading.Lock()
+
+        def ended(call: Any, asked_at: float) -> None:
+            error = call.exception()
+            if isinstance(error, OverloadedError):
+                with lock:
+                    refused.append(monotonic() - asked_at)
+                assert error.retry_after_s and error.retry_after_s > 0
+
+        patient = client.with_options(retries=1, node="flooded")  # retries: so that they don't travel in bundles
+        calls = []
+        for _ in range(told["calls"]):
+            asked_at = monotonic()
+            call = patient.submit("hold", told["takes_s"], padding)
+            call.add_done_callback(lambda call, asked_at=asked_at: ended(call, asked_at))
+            calls.append(call)
+        sys.stdin.readline()
+        print(json.dumps({"refused": len(refused), "slowest_s": max(refused, default=0.0)}), flush=True)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
