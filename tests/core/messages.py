@@ -42,6 +42,7 @@ _FLOAT = st.one_of(
 
 _BY_TYPE: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_UINT32: _UINT32,
+    FieldDescriptor.TYPE_FIXED32: _UINT32,
     FieldDescriptor.TYPE_UINT64: _UINT64,
     FieldDescriptor.TYPE_SINT32: _SINT32,
     FieldDescriptor.TYPE_DOUBLE: _FLOAT,
