@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from easyremote.config import GatewaySettings as GatewaySettings
     from easyremote.core.strategies import register_strategy as register_strategy
     from easyremote.errors import *  # noqa: F403
+    from easyremote.model import Explanation as Explanation
     from easyremote.model import FunctionInfo as FunctionInfo
     from easyremote.model import GatewayInfo as GatewayInfo
     from easyremote.model import GpuInfo as GpuInfo
     from easyremote.model import NodeInfo as NodeInfo
+    from easyremote.model import NodeOutlook as NodeOutlook
     from easyremote.node import ComputeNode as ComputeNode
     from easyremote.refs import Ref as Ref
     from easyremote.reporting import progress as progress
@@ -31,11 +33,13 @@ _HOMES = {
     "Call": "calls",
     "Client": "client",
     "ComputeNode": "node",
+    "Explanation": "model",
     "FunctionInfo": "model",
     "GatewayInfo": "model",
     "GatewaySettings": "config",
     "GpuInfo": "model",
     "NodeInfo": "model",
+    "NodeOutlook": "model",
     "Ref": "refs",
     "RemoteNode": "client",
     "Server": "server",

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
-from easyremote.presenting import DefaultPresenter, Presenter, bundle_of
+from easyremote.presenting import DefaultPresenter, Presenter, bundle_of, tell_waiting
 from easyremote.retrying import tell_of_attempts
 from easyremote.transport.loop import shared_loop
+from easyremote.waiting import NOTE_AFTER_S, WaitingNote
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -39,11 +40,12 @@ _STREAMS = (pb.FUNCTION_KIND_GENERATOR, pb.FUNCTION_KIND_ASYNC_GENERATOR)
 class _Arrived:
     """An event with its payload's bytes here."""
 
-    __slots__ = ("encoded", "event", "size")
+    __slots__ = ("encoded", "event", "note", "size")
 
-    def __init__(self, event: pb.Event, encoded: codec.Encoded | None) -> None:
+    def __init__(self, event: pb.Event, encoded: codec.Encoded | None, note: WaitingNote | None = None) -> None:
         self.event = event
         self.encoded = encoded
+        self.note = note  # of this side's own
         if encoded is not None:
             self.size = encoded.size
         elif event.HasField("items"):
@@ -118,6 +120,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _time: Any = None  # learns from its end how long calls of its function take
     _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
     _losses = 0  # bundles that were lost with it
+    _explain: Callable[[Call[Any]], None] | None = None  # finds out why no node has it; None: nobody is to be told
+    _note_at: float | None = None  # when whoever waits is to be told
 
     def __init__(
         self,
@@ -127,6 +131,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         taken: Callable[[Call[Any], int, int, int, int], None],
         presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
+        explain: Callable[[Call[Any]], None] | None = None,
     ) -> None:
         self._id = call_id
         self.function = function
@@ -135,6 +140,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._presenter = presenter() if presenter is not None else _plain
         self._deadline = deadline
         self._made_after = Call._forks
+        if explain is not None:
+            self._explain = explain
 
     @classmethod
     def forked(cls) -> None:
@@ -334,13 +341,16 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 f"waiting for '{self.function}' here would wait for itself: done-callbacks run on EasyRemote's own loop. Wait in "
                 "another thread, or await the call in your own loop"
             )
-        limit = min((t for t in (until, self._deadline) if t is not None), default=None)
+        note_at = self._when_to_note()
+        limit = min((t for t in (until, self._deadline, note_at) if t is not None), default=None)
         if limit is None:
             self._condition.wait()
             return
         left = limit - time.monotonic()
         if left > 0:
             self._condition.wait(min(left, threading.TIMEOUT_MAX))
+        elif limit == note_at:
+            self._ask_why()
         elif limit == until:
             raise TimeoutError(f"'{self.function}' hasn't ended yet; it goes on (cancel() stops it)")
         else:
@@ -349,6 +359,19 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._out_of_time()
             finally:
                 self._condition.acquire()
+
+    def _when_to_note(self) -> float | None:
+        """When whoever waits has waited long enough to be told why."""
+        if self._explain is None or self.node:
+            return None
+        if self._note_at is None:
+            self._note_at = time.monotonic() + NOTE_AFTER_S
+        return self._note_at
+
+    def _ask_why(self) -> None:
+        explain, self._explain = self._explain, None
+        if explain is not None:
+            explain(self)
 
     def _out_of_time(self) -> None:
         where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
@@ -377,11 +400,15 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._tell_taken()
                 return
             else:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
+                note_at = self._when_to_note()
+                limit = min((t for t in (self._deadline, note_at) if t is not None), default=None)
                 try:
-                    await asyncio.wait_for(woken, left)
+                    await asyncio.wait_for(woken, None if limit is None else limit - time.monotonic())
                 except TimeoutError:
-                    self._out_of_time()
+                    if limit == note_at:
+                        self._ask_why()
+                    else:
+                        self._out_of_time()
 
     # ---- events come in (on the background loop) -----------------------------------------------------------------
 
@@ -443,6 +470,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self.node = event.started.node_id
             self._kind = event.started.kind
         self.attempt = max(self.attempt, event.attempt)
+
+    def _noted(self, note: WaitingNote) -> None:
+        """Why it waits, unless it has begun meanwhile. Whoever waits for it shows it."""
+        with self._lock:
+            if self._outcome is not None or self.node:
+                return
+            self._enqueue(_Arrived(pb.Event(), None, note))
+        self._notify()
 
     def _enqueue(self, arrived: _Arrived) -> None:
         if self._queue is None:
@@ -544,6 +579,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             texts = [f"{dropped['output']:,} characters of output"] if dropped["output"] else []
             texts += [f"{dropped['display']:,} displays"] if dropped["display"] else []
             presenter.output(True, f"easyremote: {' and '.join(texts)} from before were left out\n")
+        if arrived.note is not None:
+            tell_waiting(presenter, arrived.note)
         if event.HasField("output"):
             presenter.output(event.output.is_stderr, event.output.text)
         elif event.HasField("display"):

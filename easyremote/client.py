@@ -21,11 +21,12 @@ from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, Usage
 from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.retrying import RetryOn
-from easyremote.runtime import random_id
+from easyremote.runtime import python_minor, random_id
+from easyremote.waiting import explanation_of
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -55,6 +56,7 @@ class CallOptions:
     output: bool = True
     priority: int = 0
     keep: bool = False
+    explain_waiting: bool = True
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -127,6 +129,7 @@ class Client:
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._cancel, self._taken = self._connection.cancel, self._connection.taken
+        self._explain_waiting = self._connection.explain_waiting
         self._known: dict[str, introspect.KnownFunction] = {}
         self._times: dict[str, CallTime] = {}
         self._targets: dict[str, Target] = {}
@@ -274,7 +277,7 @@ class Client:
         `backoff` (seconds before the first attempt after an error, 0 to 30, doubled for each; 0.5) · `idempotent` (running it
         twice does no harm) · `label` (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100,
         default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on the node, and the call gives
-        a `Ref` of it).
+        a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told why after 2 s).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)
@@ -331,6 +334,26 @@ class Client:
         """The functions that can be called, by name."""
         answer = self._connection.query(pb.Query(list_functions=pb.Query.ListFunctions()))
         return [_function_info(record) for record in answer.functions]
+
+    def explain(self, function: str | Callable[..., Any], **options: Any) -> Explanation:
+        """Where a call of this function could run, what is in the way at each node, what would change it, and when.
+
+        `options`: as for `with_options`, e.g. `node="gpu-1"`. Nothing is called, and an unknown function is no error here. In a
+        notebook the answer is shown as a table, and `print` shows it as text.
+        """
+        choices = CallOptions.checked(self._options, options) if options else self._options
+        submit = pb.Submit(options=choices.to_wire())
+        if isinstance(function, str):
+            submit.function = introspect.check_name(function)
+        elif callable(function):
+            spec = pb.FunctionSpec(name=_title(function))
+            submit.code.CopyFrom(pb.Code(kind=pb.Code.KIND_CALLABLE, python=python_minor(), spec=spec))
+        else:
+            raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
+        answer = self._connection.query(pb.Query(explain=submit))
+        if answer.HasField("error"):
+            raise from_code(answer.error.code, answer.error.message)
+        return explanation_of(answer.explanation)
 
     def gateway_info(self) -> GatewayInfo:
         """The gateway itself."""
@@ -420,6 +443,7 @@ class Client:
             self._taken,
             presenter or self._presenter,
             None if timeout is None or _span(timeout) == 0 else time.monotonic() + timeout,
+            self._explain_waiting if self._options.explain_waiting else None,
         )
 
     def _target(self, spec: pb.FunctionSpec) -> Target:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -23,6 +24,15 @@ from easyremote.runtime import random_id, this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
+from easyremote.waiting import (
+    MAX_NOTED,
+    NOTE_AFTER_S,
+    NOTE_EVERY_S,
+    NOTE_WITHIN_S,
+    WaitingNote,
+    are_notes_wanted,
+    explanation_of,
+)
 from easyremote.wire import codec
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.shared_files import SharedFiles
@@ -55,10 +65,11 @@ class Connection:
         self._calls: dict[bytes, Call[Any] | Bundle] = {}
         self._unwanted: dict[Bundle, set[int]] = {}  # tasks that were cancelled a moment ago
         self._pipelines: dict[bytes, deque[pb.Event]] = {}
+        self._noted: dict[str, float] = {}  # by function, when somebody was told why it waits
         self._queries: dict[int, asyncio.Future[pb.Answer]] = {}
         self._query_ids = itertools.count(1)
         self._mailbox: Mailbox[Callable[[], None] | _Submission] = Mailbox(self._work_off)
-        self._pipeline_tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._refs_of: dict[bytes, Sequence[Ref[Any]]] = {}  # what the calls that are open name: their values must stay
         self._fetches: dict[asyncio.Task[Any] | None, BaseException | None] = {}  # and why each is to end, if it is
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -141,6 +152,22 @@ class Connection:
             self._schedule_acks()
 
         if not self.is_closed:
+            self.post(work)
+
+    def explain_waiting(self, call: Call[Any]) -> None:
+        """Find out why no node has it, and let it tell whoever waits."""
+
+        def work() -> None:
+            noted_at = self._noted.pop(call.function, None)
+            now = monotonic()
+            is_soon = noted_at is not None and now - noted_at < NOTE_EVERY_S
+            self._noted[call.function] = noted_at if is_soon and noted_at is not None else now
+            if len(self._noted) > MAX_NOTED:
+                del self._noted[next(iter(self._noted))]
+            if not is_soon:
+                self._spawn(self._ask_why(call))
+
+        if not self.is_closed and are_notes_wanted():
             self.post(work)
 
     def query(self, query: pb.Query, timeout_s: float = 10.0) -> pb.Answer:
@@ -297,11 +324,15 @@ class Connection:
             waiting.append(event)
         elif payload is not None and payload.HasField("blob"):
             self._pipelines[call_id] = deque([event])
-            task = self._loop.create_task(self._run_pipeline(call_id, call))
-            self._pipeline_tasks.add(task)
-            task.add_done_callback(self._pipeline_tasks.discard)
+            self._spawn(self._run_pipeline(call_id, call))
         else:
             self._arrive(call_id, call, event, codec.Encoded.of(payload) if payload is not None else None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that ends with the connection at the latest."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run_pipeline(self, call_id: bytes, call: Call[Any] | Bundle) -> None:
         events = self._pipelines[call_id]
@@ -396,6 +427,19 @@ class Connection:
         self._core.send_chunk(chunk)
         self._link.flush()
 
+    async def _ask_why(self, call: Call[Any]) -> None:
+        """Ask for an explanation and hand it to the call, which may have begun meanwhile."""
+        submitted = call if call._bundle is None else call._bundle[0]
+        explanation = None
+        if self._core.is_connected:
+            with contextlib.suppress(GatewayUnreachable):
+                answer = await self._ask(pb.Query(explain=pb.Submit(call_id=submitted._id)), NOTE_WITHIN_S)
+                if not answer.HasField("explanation"):
+                    return  # it isn't there any more, or not yet
+                explanation = explanation_of(answer.explanation)
+        waited_s = explanation.waited_s if explanation is not None else NOTE_AFTER_S
+        call._noted(WaitingNote(call.function, waited_s, self.endpoint.address, explanation))
+
     async def _ask(self, query: pb.Query, timeout_s: float) -> pb.Answer:
         query.query_id = next(self._query_ids)
         answer: asyncio.Future[pb.Answer] = self._loop.create_future()
@@ -440,9 +484,9 @@ class Connection:
         for timer in (self._ack_timer, self._give_up_timer):
             if timer is not None:
                 timer.cancel()
-        for task in list(self._pipeline_tasks):
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._pipeline_tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         closed = _closed()
         self._end_fetches(closed)
         self.refs.close()

@@ -43,6 +43,7 @@ def ordered(
     first = next(arguments, None)
     if first is None:
         return
+    new_call = _explained_once(new_call)
     target = target_for(first)
     waiting = itertools.chain((first,), arguments)
     open_parts: deque[_Part] = deque()
@@ -68,6 +69,22 @@ def ordered(
     finally:
         for part in open_parts:
             part.cancel()
+
+
+def _explained_once(new_call: NewCall) -> NewCall:
+    """Calls of which one at most tells whoever waits why it waits."""
+    told: list[Call[Any]] = []
+
+    def make(title: str) -> Call[Any]:
+        call = new_call(title)
+        explain = call._explain
+        if told or explain is None:
+            call._explain = None
+        else:
+            call._explain = lambda call: None if told else (told.append(call), explain(call))[1]
+        return call
+
+    return make
 
 
 def _parts(

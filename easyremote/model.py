@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-__all__ = ["FunctionInfo", "GatewayInfo", "GpuInfo", "NodeInfo", "Record"]
+from easyremote.tables import Table
+
+__all__ = ["Explanation", "FunctionInfo", "GatewayInfo", "GpuInfo", "NodeInfo", "NodeOutlook", "Record"]
 
 
 class Record(Mapping[str, Any]):
@@ -111,3 +114,57 @@ class GatewayInfo(Record):
     clients: int
     queued: int
     running: int
+
+
+@dataclass(frozen=True, eq=False)
+class NodeOutlook(Record):
+    """What would become of a call at one node.
+
+    `verdict`: "runs now", "must wait" or "can't". `reason`: what is in the way, `remedy`: what would change it; or empty.
+    `expected_s`: in how many seconds the node is expected to have room; None: nobody knows.
+    """
+
+    node_id: str
+    verdict: str
+    reason: str = ""
+    remedy: str = ""
+    expected_s: float | None = None
+
+
+_WIDTH = 44
+"""Characters of a reason or a remedy in one line of text."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Record):
+    """Where a call could run, and what is in the way: made by `Client.explain`. Shown as a table, in a notebook and as text.
+
+    `verdict`: "runs now", "must wait" or "can't"; `headline` says it in a sentence, `nodes` for each node, the best in front.
+    `before`: waiting calls that are expected to go first. `waited_s`: how long it has waited, where it is a call that waits.
+    `expected_s`: in how many seconds it is expected to begin; None: nobody knows.
+    """
+
+    function: str
+    verdict: str
+    headline: str
+    nodes: tuple[NodeOutlook, ...] = ()
+    before: int = 0
+    waited_s: float = 0.0
+    expected_s: float | None = None
+
+    def table(self, wrap: Callable[[str], str] = str) -> Table:
+        """As rows. `wrap` breaks long texts into lines."""
+        columns = {
+            "node": [node.node_id for node in self.nodes],
+            "verdict": [node.verdict for node in self.nodes],
+            "why": [wrap(node.reason) for node in self.nodes],
+            "what would change it": [wrap(node.remedy) for node in self.nodes],
+        }
+        known = {name: values for name, values in columns.items() if any(values)}
+        return Table(self.headline, list(known), zip(*known.values(), strict=True))
+
+    def __repr__(self) -> str:
+        return repr(self.table(lambda text: textwrap.fill(text, _WIDTH)))
+
+    def _repr_html_(self) -> str:
+        return self.table().html()

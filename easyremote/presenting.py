@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any, Protocol
 
+from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -40,6 +41,15 @@ class DefaultPresenter:
 
     def progress(self, progress: pb.Progress) -> None:
         self.output(True, f"\r{progress_line(progress)}" + ("\n" if 0 < progress.total <= progress.done else ""))
+
+
+def tell_waiting(presenter: Presenter, note: WaitingNote) -> None:
+    """Why the call waits: as the presenter's `waiting(note)` shows it, where it has one, else on standard error."""
+    show = getattr(presenter, "waiting", None)
+    if show is not None:
+        show(note)
+    else:
+        presenter.output(True, str(note))
 
 
 def progress_line(progress: pb.Progress, width: int = 24) -> str:

@@ -14,6 +14,7 @@ from easyremote.cli.values import read_arguments, to_json
 from easyremote.client import Client
 from easyremote.errors import RemoteError
 from easyremote.presenting import progress_line
+from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 WAITING_AFTER_S = 1.0
@@ -141,6 +142,9 @@ class Screen:
             sys.stderr.write(progress_line(progress))
             sys.stderr.flush()
             self._has_progress = True
+
+    def waiting(self, note: WaitingNote) -> None:
+        self.output(True, str(note))
 
     def close(self) -> None:
         """The call has ended; the last progress stays."""

@@ -256,3 +256,27 @@ def status(gateway: Gateway = None, as_json: Json = False) -> None:
         from easyremote.cli.status import run
 
         run(gateway, as_json)
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The function's name.", show_default=False)],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="OPTIONS", help="key=value: what the call would ask for.", show_default=False),
+    ] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a call of a function could run, and what is in the way.
+
+    Nothing is called. Options are those of client.with_options.
+
+    [dim]Examples[/]
+      easyremote explain train
+      easyremote explain train node=gpu-1 cost_limit=5
+    """
+    with reported():
+        from easyremote.cli.explaining import run
+
+        run(name, options or (), gateway, as_json)

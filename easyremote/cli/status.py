@@ -13,7 +13,7 @@ from rich.text import Text
 from easyremote.client import Client
 from easyremote.model import FunctionInfo, GatewayInfo, NodeInfo
 
-_WIDTH_OF_PIPES = 120
+WIDTH_OF_PIPES = 120
 
 
 def run(gateway: str | None, as_json: bool) -> None:
@@ -34,7 +34,7 @@ def run(gateway: str | None, as_json: bool) -> None:
         return
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
-        console.width = max(console.width, _WIDTH_OF_PIPES)
+        console.width = max(console.width, WIDTH_OF_PIPES)
     console.print(view(about, nodes, functions))
 
 

@@ -24,6 +24,7 @@ from easyremote.core.alarms import Alarms
 from easyremote.core.answers import answer, node_record
 from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
 from easyremote.core.draining import ENDING, MAX_HANDED_BACK, RETRY_AFTER_S, no_node_to_drain, reason_of
+from easyremote.core.explaining import as_text, explain, in_short
 from easyremote.core.invariants import check
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.queues import Queues
@@ -41,10 +42,13 @@ from easyremote.core.records import (
     Session,
 )
 from easyremote.core.relay import Relay
-from easyremote.core.rooms import busy, holdings
+from easyremote.core.rooms import holdings
 from easyremote.core.transitions import UNREPEATABLE, CallEvent, CallState
 from easyremote.core.values import Values
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+EXPLAINED_ANEW_S = 0.5
+"""Errors of calls of one key that end within so long have the same explanation."""
 
 
 class Broker:
@@ -70,6 +74,7 @@ class Broker:
         self._is_ending = False  # it takes no new calls
         self._now = now
         self._ticked_at = now
+        self._explained: tuple[QueueKey | None, float, pb.Explanation] = (None, 0.0, pb.Explanation())
         self._actions: list[Action] = []
 
     # ---- what happened -------------------------------------------------------------------------------------------
@@ -481,6 +486,8 @@ class Broker:
                 if call.runs:
                     problem.code = "lost"
                     problem.message = f"{retrying.what_happened(call)}, and now {problem.message}"
+                if problem.code != "function_not_found":
+                    problem.details["why"] = as_text(self._in_the_way(call))
                 self._fail(call, problem)
 
     def _fail_unplaceable(self, only_limited: bool = False) -> None:
@@ -940,7 +947,8 @@ class Broker:
     def _timed_out(self, call: Call) -> None:
         waited = self._now - call.created_at
         problem = self._placing.problem(call)
-        why = problem.message if problem is not None else busy(call, self._placing.candidates(call.key))
+        explanation = self._in_the_way(call)
+        why = problem.message if problem is not None else in_short(explanation)
         if call.submit.options.timeout_s < 0:
             why = "it had none left when it came"
         if call.state is CallState.QUEUED:
@@ -948,7 +956,9 @@ class Broker:
         self._fail(
             call,
             pb.ErrorInfo(
-                code="deadline", message=f"'{call.title}' waited {waited:.1f} s for a node and ran out of time: {why}"
+                code="deadline",
+                message=f"'{call.title}' waited {waited:.1f} s for a node and ran out of time: {why}",
+                details={"why": as_text(explanation)},
             ),
         )
 
@@ -960,6 +970,8 @@ class Broker:
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
         elif query.HasField("resume_node"):
             reply = self._drain_node(query, query.resume_node, "")
+        elif query.HasField("explain"):
+            reply = self._explain(session, query)
         else:
             reply = answer(query, self._placing, self._gateway_record(), self._now)
         self._send(session, pb.Frame(answer=reply))
@@ -975,6 +987,31 @@ class Broker:
         )  # so that it tells the gateway that comes next
         self._drain_changed(node)
         return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._now)])
+
+    def _explain(self, session: Session, query: pb.Query) -> pb.Answer:
+        """Why a call of this client waits, or what would become of one like this."""
+        submit = query.explain
+        call = self._calls.get(submit.call_id) if submit.call_id else None
+        if call is None or call.client is not session:
+            if submit.call_id:
+                gone = pb.ErrorInfo(code="usage", message="no call of this client is known here under that id")
+                return pb.Answer(query_id=query.query_id, error=gone)
+            submit.call_id = _NO_ID
+            problem = refuse_submit(submit)
+            if problem is not None:
+                return pb.Answer(query_id=query.query_id, error=problem)
+            key = queue_key(submit)
+            call = Call(_NO_ID, key, pb.Frame(), submit, session, CallState.QUEUED, self._now, self._submissions + 1)
+        explanation = explain(call, self._placing, self._queues, self._now, self.settings.grace_s)
+        return pb.Answer(query_id=query.query_id, explanation=explanation)
+
+    def _in_the_way(self, call: Call) -> pb.Explanation:
+        """The same for the error of a call. Those that end together share one: it costs a look at every node."""
+        key, at, explanation = self._explained
+        if key != call.key or self._now - at > EXPLAINED_ANEW_S:
+            explanation = explain(call, self._placing, self._queues, self._now, self.settings.grace_s)
+            self._explained = call.key, self._now, explanation
+        return explanation
 
     def _gateway_record(self) -> pb.GatewayRecord:
         return pb.GatewayRecord(
@@ -1057,6 +1094,9 @@ class Broker:
         self._alarms.check()
         self._values.check(self._sessions.values())
 
+
+_NO_ID = b"\0" * 16
+"""Of a call that nobody has made."""
 
 _ENDED_FROM_OUTSIDE = ("cancelled", "deadline", "ref_lost")
 """Errors that say nothing of the node where the call ran."""

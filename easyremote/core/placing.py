@@ -342,6 +342,14 @@ class Placing:
                 ranking.check()
         self.keeping.check()
 
+    def expected_cost(self, node: Node, key: QueueKey) -> float:
+        """What such a call is expected to cost there; 0 where none has run yet."""
+        return _cost(node, key)
+
+    def is_affordable(self, node: Node, key: QueueKey) -> bool:
+        """Whether that is within the call's limit."""
+        return _is_affordable(node, key)
+
     # ---- what is missing -----------------------------------------------------------------------------------------
 
     def has_place(self, key: QueueKey) -> bool:

@@ -237,6 +237,14 @@ class Node:
         more = self.running_count + self.room.reserved - self.slots + 1
         return more * self.service_s / self.slots if more > 0 else 0.0
 
+    def free_in_s(self, now: float) -> float | None:
+        """In how many seconds a slot is expected to be free; None: nobody knows, or it has none."""
+        if self.has_credit:
+            return 0.0
+        running = [call for call in self.calls.values() if call.occupies_slot]
+        left = sorted(self._left_s(call, now) for call in running if call.key.function in self.durations)
+        return left[-self.credit] if -self.credit < len(left) == len(running) else None
+
     def could_end(self, function: str, within_s: float, now: float) -> int:
         """Those that run may take long: the more durations differ, the more is what a run took so far a sign of what is left."""
         each_s = self.typical_s(function)

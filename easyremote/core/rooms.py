@@ -186,13 +186,6 @@ def _most(lack: Lack, node: Node) -> str:
     return f"{lack.need}={lack.wanted} (the most is {lack.most}, on '{node.node_id}')"
 
 
-def busy(call: Call, nodes: Sequence[Node]) -> str:
-    """Why a call that could run on these nodes has to wait, for people."""
-    parts = [f"'{node.node_id}': {lack}" for node in nodes[:3] for lack in lacks_at(node, call.key)[:1]]
-    more = f", and {len(nodes) - 3} more nodes" if parts and len(nodes) > 3 else ""
-    return f"{'; '.join(parts)}{more}" if parts else "every node that offers it was busy"
-
-
 def in_use(node: Node) -> pb.NodeRecord.Use:
     """What running calls hold at a node, for those who ask."""
     room = node.room
@@ -233,7 +226,6 @@ __all__ = [
     "GONE_AFTER_S",
     "Ask",
     "Rooms",
-    "busy",
     "could_ever",
     "holdings",
     "in_use",

@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import html
-import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from IPython.display import display, update_display
 
 from easyremote.model import FunctionInfo, NodeInfo
 from easyremote.presenting import DefaultPresenter, count_text, progress_line
+from easyremote.tables import INDENT, MUTED, Table
+from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _GIB = 1024**3
 
-_STYLE = (
-    "border-collapse:collapse;font-size:0.92em;margin:0.3em 0;color:inherit;background:transparent;"
-    "font-variant-numeric:tabular-nums"
-)
-_CELL = "text-align:left;padding:0.25em 1.1em 0.25em 0;border:none;border-bottom:1px solid rgba(128,128,128,0.28);color:inherit"
-_HEAD = _CELL + ";font-weight:600;opacity:0.72"
-_MUTED = "opacity:0.65"
 _BAR = "width:18em;height:0.8em;margin-right:0.5em;vertical-align:middle;accent-color:#1976d2"
-_INDENT = "padding-left:8px"  # as far as JupyterLab's own text outputs
-
-
-class Table:
-    """Rows with a caption, as HTML that follows the page's colours and as text."""
-
-    def __init__(self, caption: str, columns: list[str], rows: Iterable[Iterable[Any]], empty: str = "") -> None:
-        self.caption = caption
-        self.columns = columns
-        self.rows = [[str(value) for value in row] for row in rows]
-        self.empty = empty
-
-    def _repr_html_(self) -> str:
-        caption = f'<div style="margin-top:0.2em">{_with_code(self.caption)}</div>' if self.caption else ""
-        if not self.rows:
-            return f'<div style="{_INDENT}">{caption}<div style="{_MUTED}">{html.escape(self.empty)}</div></div>'
-        head = "".join(f'<th scope="col" style="{_HEAD}">{html.escape(name)}</th>' for name in self.columns)
-        body = "".join(
-            '<tr style="background:transparent">'
-            + "".join(f'<td style="{_CELL}">{html.escape(value)}</td>' for value in row)
-            + "</tr>"
-            for row in self.rows
-        )
-        head = f'<thead><tr style="background:transparent">{head}</tr></thead>'
-        return f'<div style="{_INDENT}">{caption}<table style="{_STYLE}">{head}<tbody>{body}</tbody></table></div>'
-
-    def __repr__(self) -> str:
-        if not self.rows:
-            return "\n".join(filter(None, (self.caption, self.empty)))
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        lines = [
-            "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
-            for row in [self.columns, *self.rows]
-        ]
-        return "\n".join(filter(None, [self.caption, *lines]))
-
-
-def _with_code(text: str) -> str:
-    """As HTML, with what stands in backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
@@ -133,8 +87,8 @@ class _ProgressView:
         known = self._progress.total > 0
         bar = f'<progress style="{_BAR}"' + (f' value="{done}" max="{total}"></progress>' if known else "></progress>")
         count = f"<span>{done} of {total}</span>" if known else f"<span>{done}</span>"
-        text = f'<span style="{_MUTED}">{html.escape(self._progress.text)}</span>'
-        return f'<div style="{_INDENT}">{bar} {count} {text}</div>'
+        text = f'<span style="{MUTED}">{html.escape(self._progress.text)}</span>'
+        return f'<div style="{INDENT}">{bar} {count} {text}</div>'
 
     def __repr__(self) -> str:
         return progress_line(self._progress)
@@ -154,6 +108,9 @@ class NotebookPresenter(DefaultPresenter):
         else:
             self._display_id = secrets.token_hex(8)
             display(view, display_id=self._display_id)
+
+    def waiting(self, note: WaitingNote) -> None:
+        display(note)
 
 
 def local_bar() -> Callable[[float, float, str], None]:

@@ -105,7 +105,7 @@ def test_with_a_queue_timeout_a_call_waits_for_a_node_that_may_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("functions", "words"), [([], "no node is connected"), (["g"], "no function 'f'"), (["f"], "was busy")]
+    ("functions", "words"), [([], "no node is connected"), (["g"], "no function 'f'"), (["f"], "slot is busy with f")]
 )
 def test_a_queue_timeout_that_runs_out_says_what_was_missing(functions: list[str], words: str) -> None:
     bench = Bench()

@@ -20,6 +20,13 @@ class FunctionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FUNCTION_KIND_GENERATOR: _ClassVar[FunctionKind]
     FUNCTION_KIND_COROUTINE: _ClassVar[FunctionKind]
     FUNCTION_KIND_ASYNC_GENERATOR: _ClassVar[FunctionKind]
+
+class Outlook(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTLOOK_UNSPECIFIED: _ClassVar[Outlook]
+    OUTLOOK_NOW: _ClassVar[Outlook]
+    OUTLOOK_LATER: _ClassVar[Outlook]
+    OUTLOOK_NEVER: _ClassVar[Outlook]
 ROLE_UNSPECIFIED: Role
 ROLE_CLIENT: Role
 ROLE_NODE: Role
@@ -28,6 +35,10 @@ FUNCTION_KIND_FUNCTION: FunctionKind
 FUNCTION_KIND_GENERATOR: FunctionKind
 FUNCTION_KIND_COROUTINE: FunctionKind
 FUNCTION_KIND_ASYNC_GENERATOR: FunctionKind
+OUTLOOK_UNSPECIFIED: Outlook
+OUTLOOK_NOW: Outlook
+OUTLOOK_LATER: Outlook
+OUTLOOK_NEVER: Outlook
 
 class Batch(_message.Message):
     __slots__ = ("frames", "crc32")
@@ -876,7 +887,7 @@ class Resume(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., after_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "drain_node", "resume_node")
+    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "drain_node", "resume_node")
     class ListNodes(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -894,31 +905,69 @@ class Query(_message.Message):
     LIST_NODES_FIELD_NUMBER: _ClassVar[int]
     LIST_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     RESUME_NODE_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     list_nodes: Query.ListNodes
     list_functions: Query.ListFunctions
     describe_function: str
+    explain: Submit
     drain_node: Query.DrainNode
     resume_node: str
-    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ...) -> None: ...
+    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway")
+    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "explanation")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     CLOSE_NAMES_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     error: ErrorInfo
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
     functions: _containers.RepeatedCompositeFieldContainer[FunctionRecord]
     close_names: _containers.RepeatedScalarFieldContainer[str]
     gateway: GatewayRecord
-    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ...) -> None: ...
+    explanation: Explanation
+    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("function", "outlook", "headline", "nodes", "left_out", "before", "waited_s", "expected_s")
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    OUTLOOK_FIELD_NUMBER: _ClassVar[int]
+    HEADLINE_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_S_FIELD_NUMBER: _ClassVar[int]
+    function: str
+    outlook: Outlook
+    headline: str
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeOutlook]
+    left_out: int
+    before: int
+    waited_s: float
+    expected_s: float
+    def __init__(self, function: _Optional[str] = ..., outlook: _Optional[_Union[Outlook, str]] = ..., headline: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeOutlook, _Mapping]]] = ..., left_out: _Optional[int] = ..., before: _Optional[int] = ..., waited_s: _Optional[float] = ..., expected_s: _Optional[float] = ...) -> None: ...
+
+class NodeOutlook(_message.Message):
+    __slots__ = ("node_id", "outlook", "reason", "remedy", "expected_s")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTLOOK_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_S_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    outlook: Outlook
+    reason: str
+    remedy: str
+    expected_s: float
+    def __init__(self, node_id: _Optional[str] = ..., outlook: _Optional[_Union[Outlook, str]] = ..., reason: _Optional[str] = ..., remedy: _Optional[str] = ..., expected_s: _Optional[float] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
     __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use", "draining")
