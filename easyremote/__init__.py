@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from easyremote.client import Client as Client
     from easyremote.client import RemoteNode as RemoteNode
     from easyremote.config import GatewaySettings as GatewaySettings
+    from easyremote.config import JobSettings as JobSettings
     from easyremote.core.strategies import register_strategy as register_strategy
     from easyremote.errors import *  # noqa: F403
+    from easyremote.jobs import Job as Job
     from easyremote.model import Explanation as Explanation
     from easyremote.model import FunctionInfo as FunctionInfo
     from easyremote.model import GatewayInfo as GatewayInfo
     from easyremote.model import GpuInfo as GpuInfo
+    from easyremote.model import JobInfo as JobInfo
     from easyremote.model import NodeInfo as NodeInfo
     from easyremote.model import NodeOutlook as NodeOutlook
     from easyremote.node import ComputeNode as ComputeNode
@@ -38,6 +41,9 @@ _HOMES = {
     "GatewayInfo": "model",
     "GatewaySettings": "config",
     "GpuInfo": "model",
+    "Job": "jobs",
+    "JobInfo": "model",
+    "JobSettings": "config",
     "NodeInfo": "model",
     "NodeOutlook": "model",
     "Ref": "refs",

@@ -232,7 +232,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             async for _ in self._events_async(collect=True):
                 pass
         except asyncio.CancelledError:
-            self.cancel("the task that awaited it was cancelled")
+            self._left("the task that awaited it was cancelled")
             raise
         value, error = self._resolve()
         if error is not None:
@@ -249,7 +249,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._used_up(opened)
             yield from self._last()
         except GeneratorExit:
-            self.cancel("its consumer left the loop")
+            self._left("its consumer left the loop")
             raise
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
@@ -264,7 +264,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             for value in self._last():
                 yield value
         except (GeneratorExit, asyncio.CancelledError):
-            self.cancel("its consumer left the loop")
+            self._left("its consumer left the loop")
             raise
 
     def _last(self) -> list[Any]:
@@ -313,6 +313,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self._collected = []
         self._collected.extend(opened[1])
         self._used_up(opened)
+
+    def _left(self, reason: str) -> None:
+        """Whoever waited doesn't any more."""
+        self.cancel(reason)
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Stop the call; a notebook shows that it did, instead of where this process was waiting."""

@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import discovery, retrying
+from easyremote import discovery, jobs, retrying
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
 from easyremote.core.fairness import MAX_PRIORITY
-from easyremote.errors import FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
+from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
 from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, JobInfo, NodeInfo
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.retrying import RetryOn
@@ -57,6 +58,7 @@ class CallOptions:
     priority: int = 0
     keep: bool = False
     explain_waiting: bool = True
+    durable: bool = False
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -79,6 +81,11 @@ class CallOptions:
         priority: Any = options.priority
         if isinstance(priority, bool) or not isinstance(priority, int) or not abs(priority) <= MAX_PRIORITY:
             raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
+        if options.keep and options.durable:
+            raise UsageError("a job's result is kept at the gateway; keep=True is for other calls")
+        durable: Any = options.durable
+        if not isinstance(durable, bool):
+            raise UsageError(f"durable is True or False, not {options.durable!r}")
         for name in ("node", "label", "strategy"):
             value = getattr(options, name)
             if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
@@ -88,7 +95,7 @@ class CallOptions:
     @property
     def may_bundle(self) -> bool:
         """Whether calls may travel together: what limits a single one would limit them all."""
-        if self.keep:
+        if self.keep or self.durable:
             return False
         limits = (self.timeout, self.queue_timeout, self.run_timeout, self.retries, self.cost_limit, self.retry_on)
         return all(limit is None for limit in limits)
@@ -162,11 +169,49 @@ class Client:
         """
         return self._submit(function, args, kwargs, detach=True)
 
+    @overload
+    def submit_job(self, function: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
+    @overload
+    def submit_job(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def submit_job(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Job[Any]:
+        """`submit` for a call that outlives this client and the gateway: the same as `with_options(durable=True).submit`.
+
+        Returns when the gateway has it on disk. It waits for a node, for days if it has to, and is run again like any call when a
+        node is lost. `client.job(id)` finds it again, from any process.
+
+        Raises JobsUnavailable when the gateway keeps no jobs, or its disk takes nothing; OverloadedError at its bounds.
+        """
+        job = self.with_options(durable=True)._submit(function, args, kwargs, detach=False)
+        assert isinstance(job, Job)
+        return job
+
+    def submit_jobs(self, function: str | Callable[..., Any], *iterables: Iterable[Any]) -> list[Job[Any]]:
+        """A job for each tuple of arguments, as `map` makes calls. Returns when all are on the gateway's disk.
+
+        Raises what `submit_job` raises; jobs that were taken before stay then.
+        """
+        if not iterables:
+            raise UsageError("submit_jobs needs at least one iterable of arguments")
+        target = make = None
+        calls: list[tuple[Target, bytes | codec.Encoded]] = []
+        make = self._map_target(function)
+        for args in zip(*iterables, strict=False):
+            target = target or make(args)
+            calls.append((target, encode_task(args)))
+        return self._keep(calls) if calls else []
+
     def _submit(
         self, function: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], detach: bool
     ) -> Call[Any]:
         if isinstance(function, str):
-            known = self._check_arguments(function, args, kwargs)
+            try:
+                known = self._check_arguments(function, args, kwargs)
+            except BadArguments as error:
+                if "durable" in kwargs:
+                    raise BadArguments(
+                        f"{error.message}. For a job: submit_job(...), or with_options(durable=True)"
+                    ) from None
+                raise
             self._check_kept(known.spec)
             small = codec.pickled_small((args, kwargs))
             if small is not None:
@@ -215,6 +260,8 @@ class Client:
         """
         if not iterables:
             raise UsageError("map needs at least one iterable of arguments")
+        if self._options.durable:
+            raise UsageError("map makes no jobs; submit_jobs does, and takes the same arguments")
         if as_completed:
             return _as_completed(self._starter(function), zip(*iterables, strict=False))
         return ordered(self._connection, self._map_target(function), self._new_call, zip(*iterables, strict=False))
@@ -277,7 +324,8 @@ class Client:
         `backoff` (seconds before the first attempt after an error, 0 to 30, doubled for each; 0.5) · `idempotent` (running it
         twice does no harm) · `label` (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100,
         default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on the node, and the call gives
-        a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told why after 2 s).
+        a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told why after 2 s) · `durable`
+        (True: calls are jobs, see `submit_job`).
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)
@@ -367,6 +415,20 @@ class Client:
             running=record.running,
         )
 
+    def jobs(self, limit: int | None = None) -> list[JobInfo]:
+        """The jobs that the gateway keeps, the newest first; at most `limit`. Raises JobsUnavailable when it keeps none.
+
+        All clients of a gateway see the same jobs in this version.
+        """
+        return [jobs.info_of(record) for record in jobs.records(self._connection, limit=limit)]
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A job by its id, or by as many of its first digits as no other job has. It is read from its first event.
+
+        Raises JobNotFound; UsageError when several begin so.
+        """
+        return jobs.find(self._connection, job_id, self._presenter)
+
     def node(self, *node_ids: str) -> RemoteNode:
         """A handle of one node, or of several that are to offer the same functions. Without names: all that are connected.
 
@@ -428,9 +490,21 @@ class Client:
     def _start(
         self, target: Target, arguments: bytes | codec.Encoded, presenter: Callable[[], Presenter] | None = None
     ) -> Call[Any]:
+        if self._options.durable:
+            return self._keep([(target, arguments)], presenter)[0]
         call = self._new_call(target.title, presenter)
         self._connection.submit(call, target, arguments)
         return call
+
+    def _keep(
+        self, calls: list[tuple[Target, bytes | codec.Encoded]], presenter: Callable[[], Presenter] | None = None
+    ) -> list[Job[Any]]:
+        """Hand calls to the gateway as jobs."""
+        ids = jobs.keep(self._connection, (jobs.submission(target, arguments) for target, arguments in calls))
+        return [
+            Job(self._connection, job_id, self._options.label or target.title, presenter or self._presenter)
+            for job_id, (target, _) in zip(ids, calls, strict=True)
+        ]
 
     def _new_call(self, title: str, presenter: Callable[[], Presenter] | None = None) -> Call[Any]:
         if self._connection.is_closed:

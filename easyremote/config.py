@@ -33,6 +33,27 @@ TRACEBACK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What a gateway keeps of jobs. See docs/jobs.md.
+
+    `max_jobs`: jobs kept at once, ended ones included; one more is refused with `OverloadedError`, after those that were
+    collected have made room. `max_open_jobs`: jobs that are with the scheduler at once; the others wait on disk.
+    `max_output_bytes`: output and displays kept of one job; the oldest go first. `max_job_bytes`: all that is kept of one job,
+    arguments and values included; a job that brings more fails. `max_total_bytes`: of all jobs; then new ones are refused and
+    running ones wait. `expires_after_s`: how long a job that has ended is kept, and how long one may wait for a node, when
+    nothing else is said; `expires_after_collected_s`: the same once its result was collected.
+    """
+
+    max_jobs: int = 100_000
+    max_open_jobs: int = 2000
+    max_output_bytes: int = 64 * 1024 * 1024
+    max_job_bytes: int = 16 * 1024**3
+    max_total_bytes: int = 64 * 1024**3
+    expires_after_s: float = 7 * 86400.0
+    expires_after_collected_s: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What a gateway can be told.
 
@@ -49,6 +70,7 @@ class GatewaySettings:
     max_sessions: int = 10_000
     default_retries: int = 3
     default_strategy: str = "smart_adaptive"
+    jobs: JobSettings = JobSettings()
 
 
 @dataclass(frozen=True, slots=True)

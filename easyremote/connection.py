@@ -12,13 +12,21 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from easyremote import discovery, lifetime
 from easyremote.bundling import MAX_TASK_BYTES, Bundle, Member, Target
 from easyremote.calls import Call
 from easyremote.core import client_session as core
-from easyremote.errors import EasyRemoteError, GatewayUnreachable, UsageError, from_code
+from easyremote.errors import (
+    EasyRemoteError,
+    GatewayUnreachable,
+    JobsUnavailable,
+    RemoteProtocolError,
+    UsageError,
+    from_code,
+)
+from easyremote.execution.failure import rebuild
 from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
@@ -35,6 +43,7 @@ from easyremote.waiting import (
 )
 from easyremote.wire import codec
 from easyremote.wire.chunks import WireChunk
+from easyremote.wire.events import payload_of
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -43,6 +52,8 @@ GIVE_UP_AFTER_S = 30.0
 
 GIVE_UP_AFTER_GOODBYE_S = 5.0
 """The same after a gateway that a program stopped. One whose process was told to end, by SIGTERM, counts as one that returns."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("easyremote")
 
@@ -72,6 +83,7 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refs_of: dict[bytes, Sequence[Ref[Any]]] = {}  # what the calls that are open name: their values must stay
         self._fetches: dict[asyncio.Task[Any] | None, BaseException | None] = {}  # and why each is to end, if it is
+        self._readers: dict[asyncio.Task[None], Call[Any]] = {}  # of jobs
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
         self._give_up_after_s = GIVE_UP_AFTER_S
@@ -175,6 +187,39 @@ class Connection:
         if self.is_closed:
             raise UsageError("this client is closed; make a new one")
         return shared_loop.run(self._ask(query, timeout_s))
+
+    def ask_job(self, request: pb.JobRequest, timeout_s: float = 30.0) -> pb.JobAnswer:
+        """Ask what keeps the gateway's jobs, and wait. Raises what is wrong with the request; JobsUnavailable."""
+        return self.run(self.ask_job_soon(request, timeout_s))
+
+    def tell_job(self, request: pb.JobRequest) -> None:
+        """The same without waiting; whatever the answer is. It is sent even when the client is closed right after."""
+
+        def work() -> None:
+            self._core.query(pb.Query(query_id=next(self._query_ids), job=request))
+
+        self.post(work)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run this on the loop and wait for it."""
+        if self.is_closed:
+            work.close()
+            raise UsageError("this client is closed; make a new one")
+        return shared_loop.run(work)
+
+    def read_job(self, job: Call[Any], work: Coroutine[Any, Any, None]) -> None:
+        """Let this bring a job's events, until it ends or the client is closed."""
+
+        def begin() -> None:
+            if self.is_closed:
+                work.close()
+                job._judged(_closed())
+                return
+            task = self._loop.create_task(work)
+            self._readers[task] = job
+            task.add_done_callback(lambda task: self._readers.pop(task, None))
+
+        self.post(begin)
 
     @property
     def is_connected(self) -> bool:
@@ -319,7 +364,7 @@ class Connection:
         if call is None:
             return
         waiting = self._pipelines.get(call_id)
-        payload = _payload_of(event)
+        payload = payload_of(event)
         if waiting is not None:
             waiting.append(event)
         elif payload is not None and payload.HasField("blob"):
@@ -338,7 +383,7 @@ class Connection:
         events = self._pipelines[call_id]
         try:
             while events and call_id in self._calls:
-                payload = _payload_of(events[0])
+                payload = payload_of(events[0])
                 encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
                 self._arrive(call_id, call, events.popleft(), encoded)
         except BlobLost:
@@ -440,6 +485,16 @@ class Connection:
         waited_s = explanation.waited_s if explanation is not None else NOTE_AFTER_S
         call._noted(WaitingNote(call.function, waited_s, self.endpoint.address, explanation))
 
+    async def ask_job_soon(self, request: pb.JobRequest, timeout_s: float = 30.0) -> pb.JobAnswer:
+        """The same on the loop."""
+        answer = await self._ask(pb.Query(job=request), timeout_s)
+        if not answer.HasField("error"):
+            return answer.job
+        if answer.error.code == RemoteProtocolError.code:
+            raise JobsUnavailable(f"the gateway at {self.endpoint.address} keeps no jobs: upgrade its EasyRemote")
+        error = rebuild(answer.error)
+        raise error
+
     async def _ask(self, query: pb.Query, timeout_s: float) -> pb.Answer:
         query.query_id = next(self._query_ids)
         answer: asyncio.Future[pb.Answer] = self._loop.create_future()
@@ -484,10 +539,13 @@ class Connection:
         for timer in (self._ack_timer, self._give_up_timer):
             if timer is not None:
                 timer.cancel()
-        for task in list(self._tasks):
+        readers = dict(self._readers)
+        for task in [*self._tasks, *readers]:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *readers, return_exceptions=True)
         closed = _closed()
+        for job in readers.values():
+            job._judged(closed)
         self._end_fetches(closed)
         self.refs.close()
         for call_id, call in list(self._calls.items()):
@@ -511,10 +569,3 @@ def _close_all() -> None:
 
 
 lifetime.opened(open_connections, _close_all, lifetime.CLIENTS)
-
-
-def _payload_of(event: pb.Event) -> pb.Payload | None:
-    body = event.WhichOneof("body")
-    if body == "display":
-        return event.display.bundle if event.display.HasField("bundle") else None
-    return getattr(event, body) if body in ("item", "result") else None

@@ -23,6 +23,8 @@ __all__ = [
     "GatewayNotFound",
     "GatewayUnreachable",
     "InsufficientResources",
+    "JobNotFound",
+    "JobsUnavailable",
     "LocalProtocolError",
     "NoNodeAvailable",
     "NodeGone",
@@ -98,6 +100,12 @@ class FunctionNotFound(UsageError, LookupError):
     def __init__(self, message: str, close_names: list[str] | None = None, **details: Any) -> None:
         super().__init__(message, **details)
         self.close_names = close_names or []
+
+
+class JobNotFound(UsageError, LookupError):
+    """The gateway keeps no job of that id: it was forgotten, has expired, or never was."""
+
+    code = "job_not_found"
 
 
 class UnpicklableError(UsageError):
@@ -184,6 +192,12 @@ class OverloadedError(Unavailable):
     """A bound was reached; the message names it."""
 
     code = "overloaded"
+
+
+class JobsUnavailable(Unavailable):
+    """The gateway keeps no jobs, or can't write to its journal now; the message says why, and what to do."""
+
+    code = "jobs_unavailable"
 
 
 class RemoteError(EasyRemoteError):

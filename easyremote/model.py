@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from easyremote.tables import Table
 
-__all__ = ["Explanation", "FunctionInfo", "GatewayInfo", "GpuInfo", "NodeInfo", "NodeOutlook", "Record"]
+__all__ = ["Explanation", "FunctionInfo", "GatewayInfo", "GpuInfo", "JobInfo", "NodeInfo", "NodeOutlook", "Record"]
 
 
 class Record(Mapping[str, Any]):
@@ -168,3 +168,30 @@ class Explanation(Record):
 
     def _repr_html_(self) -> str:
         return self.table().html()
+
+
+@dataclass(frozen=True, eq=False)
+class JobInfo(Record):
+    """A job as the gateway keeps it. Times are seconds since 1970 by the gateway's clock, None: not yet.
+
+    `state`: queued, running, succeeded, failed or cancelled. `node`: where it runs, or ran last. `attempts`: nodes that began it.
+    `progress`: what it said last of how far it is, 0 to 1, None where it says nothing, with `progress_text`. `kept_bytes`: all
+    that is kept of it. `dropped_events`: output and displays that had to make room for newer ones. `expires`: when it is deleted.
+    `collected`: when its result was taken first. `error`: what a failed one failed with, one line.
+    """
+
+    id: str
+    title: str
+    state: str
+    node: str
+    created: float
+    started: float | None
+    ended: float | None
+    expires: float | None
+    collected: float | None
+    attempts: int
+    progress: float | None
+    progress_text: str
+    kept_bytes: int
+    dropped_events: int
+    error: str

@@ -7,7 +7,9 @@ import secrets
 import socket
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from easyremote import discovery, lifetime
 from easyremote._version import __version__
@@ -17,6 +19,9 @@ from easyremote.core.strategies import make_strategy
 from easyremote.errors import PortInUse, UsageError
 from easyremote.transport.listener import Listener
 from easyremote.transport.loop import shared_loop
+
+if TYPE_CHECKING:
+    from easyremote.keeping.keeper import Keeper
 
 __all__ = ["Server"]
 
@@ -28,7 +33,8 @@ class Server:
 
     `port`: where it listens; 0 takes any free one. Without it: 8080 when that is free, else any. `host`: loopback by default; any
     other is refused in this version, which has no TLS yet. `token`: what peers must show; random without it. A connection file
-    tells the programs of the same user on this machine.
+    tells the programs of the same user on this machine. `journal`: the file that keeps jobs, which outlive their client and this
+    process; True takes `jobs-PORT.sqlite` in this user's state folder. Without it jobs are refused.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Server:
         *,
         token: str | None = None,
         settings: GatewaySettings | None = None,
+        journal: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"a port is a number from 0 to 65535, not {port!r}")
@@ -53,7 +60,9 @@ class Server:
         self._settings = settings or GatewaySettings()
         make_strategy(self._settings.default_strategy)
         self.token = token or secrets.token_urlsafe(32)
+        self._journal = journal
         self._listener: Listener | None = None
+        self._keeper: Keeper | None = None
         self._record: discovery.ConnectionFile | None = None
         self._lock = threading.RLock()
         self._stopped = threading.Event()
@@ -90,15 +99,44 @@ class Server:
         now = time.monotonic()
         broker = Broker(secrets.token_bytes(16), self._settings, __version__, now)
         listener = Listener(broker, self.token)
+        try:
+            if self._wanted_port or isinstance(self._journal, (str, os.PathLike)):
+                await self._keep_jobs(listener, self._wanted_port or 0)  # before nodes bring back what they run of them
+            await self._listen(listener)
+            if self._keeper is None:
+                await self._keep_jobs(listener, listener.port)
+        except BaseException:
+            await self._stop_keeping()
+            raise
+        return listener
+
+    async def _listen(self, listener: Listener) -> None:
         if self._wanted_port is not None:
             await listener.start(self._host, self._wanted_port)
-            return listener
+            return
         try:
             await listener.start(self._host, DEFAULT_PORT)
         except PortInUse:
-            listener = Listener(broker, self.token)
             await listener.start(self._host, 0)
-        return listener
+
+    async def _keep_jobs(self, listener: Listener, port: int) -> None:
+        if self._journal is None or self._journal is False:
+            return
+        from easyremote.keeping.keeper import Keeper
+
+        default = discovery.state_folder() / f"jobs-{port}.sqlite"
+        path = default if self._journal is True else Path(self._journal)
+        self._keeper = listener.keeper = Keeper(path, self._settings.jobs, listener)
+        await self._keeper.start(now=self._journal is not True)
+
+    async def _stop_keeping(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.close()
+
+    async def _close(self, listener: Listener) -> None:
+        await self._stop_keeping()
+        await listener.stop("the gateway was stopped")
 
     def wait(self) -> None:
         """Wait until the gateway is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread.
@@ -155,7 +193,7 @@ class Server:
             if self._record is not None:
                 discovery.withdraw(self._record)
             try:
-                shared_loop.run(listener.stop("the gateway was stopped"))
+                shared_loop.run(self._close(listener))
             finally:
                 shared_loop.release()
                 self._stopped.set()
@@ -174,6 +212,11 @@ class Server:
     def open_calls(self) -> int:
         """Calls that nodes have, those included whose end isn't collected yet."""
         return self._listener.broker.open_count if self._listener is not None else 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever runs it should know, e.g. that its journal was damaged."""
+        return list(self._keeper.notes) if self._keeper is not None else []
 
     @property
     def is_running(self) -> bool:

@@ -15,6 +15,7 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     folder = tmp_path_factory.mktemp("run")
     folder.chmod(0o700)
     monkeypatch.setenv("EASYREMOTE_RUNTIME_DIR", str(folder))
+    monkeypatch.setenv("EASYREMOTE_STATE_DIR", str(folder / "state"))
     monkeypatch.delenv("EASYREMOTE_ADDRESS", raising=False)
     monkeypatch.delenv("EASYREMOTE_TOKEN", raising=False)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -25,10 +26,21 @@ SHOWN_CHARACTERS = 100_000
 
 
 def run(
-    name: str, texts: Iterable[str], gateway: str | None, node: str | None, timeout_s: float | None, as_json: bool
+    name: str,
+    texts: Iterable[str],
+    gateway: str | None,
+    node: str | None,
+    timeout_s: float | None,
+    as_json: bool,
+    durable: bool,
 ) -> None:
-    """Call the function and print what comes."""
+    """Call the function and print what comes; of a job its id."""
     args, kwargs = read_arguments(texts)
+    if durable:
+        with Client(gateway) as client:
+            job = client.with_options(node=node, timeout=timeout_s).submit_job(name, *args, **kwargs)
+            print(json.dumps({"id": job.id}) if as_json else job.id)
+        return
     screen = Screen(as_json)
     signal.signal(signal.SIGTERM, _terminate)
     with Client(gateway) as client:
@@ -48,9 +60,7 @@ def run(
             raise
         except Exception as error:
             screen.close()
-            remote = error if isinstance(error, RemoteError) else error.__cause__
-            if isinstance(remote, RemoteError):
-                _tell_remote(name, remote)
+            tell_if_remote(name, error)
             raise
         finally:
             hint.cancel()
@@ -81,6 +91,13 @@ def _print_pretty(value: Any) -> None:
 def _terminate(number: int, _frame: Any) -> None:
     """Leave the `with` block of the client, which cancels the call."""
     raise SystemExit(128 + number)
+
+
+def tell_if_remote(name: str, error: Exception) -> None:
+    """Print the remote traceback and end, where the function raised."""
+    remote = error if isinstance(error, RemoteError) else error.__cause__
+    if isinstance(remote, RemoteError):
+        _tell_remote(name, remote)
 
 
 def _tell_remote(name: str, error: RemoteError) -> None:

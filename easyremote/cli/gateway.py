@@ -14,10 +14,13 @@ from easyremote.discovery import TOKEN_VARIABLE
 from easyremote.server import Server
 
 
-def run(port: int | None, host: str, as_json: bool, show_token: bool, drain_grace_s: float) -> None:
+def run(
+    port: int | None, host: str, as_json: bool, show_token: bool, drain_grace_s: float, journal: str | bool
+) -> None:
     """A gateway, until a signal ends it. SIGTERM lets the calls that run end for `drain_grace_s` seconds."""
     with StopSignals() as signals:
-        server = Server(port, host, token=os.environ.get(TOKEN_VARIABLE) or None).start_background()
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        server = Server(port, host, token=token, journal=journal).start_background()
         try:
             signals.ready()
             print(_as_json(server, show_token) if as_json else _as_text(server, show_token), flush=True)

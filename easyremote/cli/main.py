@@ -110,6 +110,11 @@ def gateway(
         typer.Option("--port", "-p", metavar="N", min=0, max=65535, help="8080, or any free one; 0: any free one."),
     ] = None,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The interface to listen on.")] = "127.0.0.1",
+    journal: Annotated[
+        str | None,
+        typer.Option("--journal", metavar="PATH", help="The file that keeps jobs.", show_default=False),
+    ] = None,
+    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Keep no jobs.")] = False,
     show_token: Annotated[bool, typer.Option("--show-token", help="Print the token too.")] = False,
     as_json: Json = False,
     drain_grace: DrainGrace = GATEWAY_DRAIN_GRACE_S,
@@ -120,6 +125,10 @@ def gateway(
     Ctrl-C stops it at once. After SIGTERM it takes no new calls, and calls that run
     may end first; clients and nodes come back to the gateway that is started next.
 
+    Jobs are calls that it keeps on disk: they go on when it is started again on
+    the same port. Without --journal they are in your state folder, one file for
+    each port (EASYREMOTE_STATE_DIR, or e.g. ~/.local/state/easyremote).
+
     [dim]Examples[/]
       easyremote gateway
       easyremote gateway --port 9000
@@ -127,7 +136,7 @@ def gateway(
     with reported():
         from easyremote.cli.gateway import run
 
-        run(port, host, as_json, show_token, drain_grace)
+        run(port, host, as_json, show_token, drain_grace, False if no_jobs else journal or True)
 
 
 @app.command()
@@ -222,6 +231,9 @@ def call(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up, and stop it, after so long.")
     ] = None,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Make it a job: print its id, and don't wait for it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Call a function and print its result.
@@ -239,7 +251,7 @@ def call(
     with reported():
         from easyremote.cli.calling import run
 
-        run(name, args or (), gateway, node, timeout, as_json)
+        run(name, args or (), gateway, node, timeout, as_json, durable)
 
 
 @app.command()
@@ -280,3 +292,94 @@ def explain(
         from easyremote.cli.explaining import run
 
         run(name, options or (), gateway, as_json)
+
+
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id, or enough of its first digits.", show_default=False)
+]
+
+
+@app.command()
+def jobs(
+    gateway: Gateway = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the newest N.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the jobs that a gateway keeps, the newest first.
+
+    A job is made with 'easyremote call NAME ARGS --durable', or in Python with
+    client.submit_job(...). With --json each is one line.
+
+    [dim]Examples[/]
+      easyremote jobs
+      easyremote jobs --limit 20 --json
+    """
+    with reported():
+        from easyremote.cli.jobs import list_jobs
+
+        list_jobs(gateway, limit, as_json)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    gateway: Gateway = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+) -> None:
+    """Print what a job printed, from its start.
+
+    Ctrl-C ends the reading, not the job.
+
+    [dim]Examples[/]
+      easyremote logs 3f9a
+      easyremote logs 3f9a -f
+    """
+    with reported():
+        from easyremote.cli.jobs import print_logs
+
+        print_logs(job_id, gateway, follow)
+
+
+@app.command()
+def result(
+    job_id: JobId,
+    gateway: Gateway = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer; the job goes on.")
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option("--save", metavar="FILE", help="Write it there as a pickle instead of printing it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Wait for a job's result and print it; of a generator, its items.
+
+    What the job printed isn't shown: see 'easyremote logs'. Ctrl-C ends the
+    waiting, not the job.
+
+    [dim]Examples[/]
+      easyremote result 3f9a
+      easyremote result 3f9a --save model.pickle
+    """
+    with reported():
+        from easyremote.cli.jobs import print_result
+
+        print_result(job_id, gateway, timeout, save, as_json)
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    gateway: Gateway = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Delete all that is kept of it, too.")] = False,
+) -> None:
+    """Stop a job. What it brought is still kept, unless it is forgotten.
+
+    [dim]Examples[/]
+      easyremote cancel 3f9a
+      easyremote cancel 3f9a --forget
+    """
+    with reported():
+        from easyremote.cli.jobs import cancel_job
+
+        cancel_job(job_id, gateway, forget)

@@ -33,6 +33,7 @@ from easyremote.core.records import (
     MAX_ATTEMPT,
     MAX_SLOTS,
     Action,
+    AskKeeper,
     Call,
     Close,
     Node,
@@ -60,6 +61,7 @@ class Broker:
         self.version = version
         self.started_at = now
         self.unknown_frames = 0
+        self.keeper_id = b""  # session of the gateway's own client that keeps jobs, where there is one
         self._sessions: dict[bytes, Session] = {}
         self._by_conn: dict[int, Session] = {}
         self._calls: dict[bytes, Call] = {}
@@ -966,6 +968,9 @@ class Broker:
 
     def _on_query(self, session: Session, frame: pb.Frame) -> None:
         query = frame.query
+        if query.HasField("job"):
+            self._actions.append(AskKeeper(session.session_id, query))
+            return
         if query.HasField("drain_node"):
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
         elif query.HasField("resume_node"):
@@ -1017,7 +1022,10 @@ class Broker:
         return pb.GatewayRecord(
             version=self.version,
             uptime_s=self._now - self.started_at,
-            clients=sum(session.role == pb.ROLE_CLIENT for session in self._sessions.values()),
+            clients=sum(
+                session.role == pb.ROLE_CLIENT and session.session_id != self.keeper_id
+                for session in self._sessions.values()
+            ),
             queued=len(self._queues),
             running=sum(node.running_count for node in self._placing.nodes.values()),
         )

@@ -6,6 +6,8 @@ Rules:
 - Events are delivered once and in order: the next number of the current attempt, or nothing. A newer attempt starts at 1.
 - A call with retries=0 is allowed to begin at most once: an attempt that announces itself is acknowledged at once, a second one
   means that the first was lost.
+- A client that outlives its process (the gateway's keeper of jobs) brings its calls back with `restore`, and says itself when a
+  call with retries=0 may begin: it has to be able to remember that it did.
 - At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order.
 - A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
   gateway that comes next.
@@ -112,15 +114,23 @@ class OpenCall:
 
 
 class ClientSession:
-    """Takes frames and the time, returns effects; frames to send gather in `outbox`."""
+    """Takes frames and the time, returns effects; frames to send gather in `outbox`.
 
-    def __init__(self, session_id: bytes, runtime: pb.Runtime) -> None:
+    `meetings`: how many gateways the calls may have met that `restore` will bring; 0 for a client that begins anew.
+    `allows_itself`: calls with retries=0 begin when `allow` says so.
+    """
+
+    def __init__(self, session_id: bytes, runtime: pb.Runtime, meetings: int = 0, allows_itself: bool = False) -> None:
         self.session_id = session_id
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
         self._runtime = runtime
-        self._known_as: tuple[bytes, int] | None = None  # the gateway's id, and this session's incarnation there
-        self._meetings = 0  # how often that changed: a gateway that has forgotten this session counts as another one
+        self._allows_itself = allows_itself
+        # the gateway's id, and this session's incarnation there; at first that of the one before, where there was one
+        self._known_as: tuple[bytes, int] | None = (b"", 0) if meetings else None
+        self._meetings = (
+            meetings  # how often that changed: a gateway that has forgotten this session counts as another one
+        )
         self._gateway_changed_at: float | None = None
         self._grace_s = 0.0
         self._open: dict[bytes, OpenCall] = {}
@@ -176,6 +186,37 @@ class ClientSession:
         self._open[submit.call_id] = OpenCall(submit, now + timeout_s if timeout_s else None)
         self._unsent.append(submit.call_id)
         self._send_unsent()
+
+    def restore(
+        self,
+        submit: pb.Submit,
+        met: int,
+        now: float,
+        attempt: int = 0,
+        seq: int = 0,
+        was_allowed: bool = False,
+        has_item: bool = False,
+    ) -> None:
+        """Open a call that an earlier process may have sent.
+
+        `met`: the first of the gateways that it met, counted as in `meetings`. Its consumer took the events up to `seq` of
+        `attempt`.
+        """
+        timeout_s = submit.options.timeout_s
+        call = OpenCall(submit, now + timeout_s if timeout_s else None, attempt, seq, seq, seq)
+        call.was_allowed, call.has_item, call.first_meeting = was_allowed, has_item, max(met, 1)
+        self._open[submit.call_id] = call
+        self._sent_count += 1
+        if was_allowed:
+            submit.options.retries_set, submit.options.retries = True, 0
+        if self.is_connected:
+            self._send_submit(call)
+
+    def allow(self, call_id: bytes, attempt: int) -> None:
+        """This attempt, which waits for this side's word, is to begin."""
+        call = self._open.get(call_id)
+        if call is not None and call.attempt == attempt:
+            self._allow(call)
 
     def again(self, call_id: bytes, now: float, attempt: int = 0, seq: int = 0) -> None:
         """The payload of event `seq` of this attempt couldn't be fetched: ask for it, and what follows it, again.
@@ -333,10 +374,10 @@ class ClientSession:
                 self._acknowledge(event.call_id, call)  # it comes again, so an earlier acknowledgement was lost
                 self._acks_are_urgent = True
             return  # seen before, or what lies between is on its way
-        if event.started.waits:
-            self._allow(call)
         body = event.WhichOneof("body")
         call.seq = event.seq
+        if event.started.waits and not self._allows_itself:
+            self._allow(call)
         call.has_item = call.has_item or body in UNREPEATABLE
         call.has_ended = body in ("result", "error")
         self._effects.append(Deliver(event.call_id, event))
@@ -345,7 +386,7 @@ class ClientSession:
         """Its attempt is about to begin, for which it needs this side's word."""
         call.was_allowed = True
         call.submit.options.retries_set, call.submit.options.retries = True, 0  # its function's owner may have said so
-        call.seq = call.taken_seq = 1
+        call.taken_seq = max(call.taken_seq, 1)
         self._acknowledge(call.submit.call_id, call)
         self._acks_are_urgent = True
 

@@ -75,7 +75,14 @@ class Close(NamedTuple):
     conn: int
 
 
-Action = Send | SendChunk | Close
+class AskKeeper(NamedTuple):
+    """Have this question about jobs answered for that session."""
+
+    session_id: bytes
+    query: pb.Query
+
+
+Action = Send | SendChunk | Close | AskKeeper
 
 
 @dataclass(slots=True, eq=False)

@@ -91,7 +91,7 @@ def _facts(info: pb.ErrorInfo) -> dict[str, Any]:
     facts: dict[str, Any] = dict(info.details)
     if info.code in ("lost", "worker_crashed"):
         facts["may_have_run"] = info.may_have_run
-    if info.code in ("unavailable", "overloaded", "no_node", "node_gone") and info.retry_after_s:
+    if info.code in ("unavailable", "overloaded", "no_node", "node_gone", "jobs_unavailable") and info.retry_after_s:
         facts["retry_after_s"] = info.retry_after_s
     if info.code == "function_not_found":
         facts["close_names"] = [name for name in facts.pop("close_names", "").split("\n") if name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from easyremote.core.broker import Broker
-from easyremote.core.records import Action, Close, Send, SendChunk
+from easyremote.core.records import Action, AskKeeper, Close, Send, SendChunk
 from easyremote.errors import PortInUse
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
@@ -31,12 +31,21 @@ _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
 
 
+class Keeper(Protocol):
+    """What keeps jobs for this gateway."""
+
+    def ask(self, session_id: bytes, query: pb.Query) -> None:
+        """Answer through `Listener.answer`, now or later."""
+        ...
+
+
 class Listener:
     """Serves one broker. Runs on the loop where it was made."""
 
     def __init__(self, broker: Broker, token: str) -> None:
         self.broker = broker
         self.port = 0
+        self.keeper: Keeper | None = None
         self._token = token
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
@@ -113,6 +122,25 @@ class Listener:
                 connection = self._connections.pop(action.conn, None)
                 if connection is not None:
                     connection.close()
+            elif isinstance(action, AskKeeper):
+                self._ask(action)
+
+    def _ask(self, action: AskKeeper) -> None:
+        if self.keeper is not None:
+            self.keeper.ask(action.session_id, action.query)
+            return
+        text = (
+            "this gateway keeps no jobs: it was started without a journal. Start it as 'easyremote gateway', or in Python as "
+            "Server(journal=True)"
+        )
+        error = pb.ErrorInfo(code="jobs_unavailable", message=text)
+        self.answer(action.session_id, pb.Answer(query_id=action.query.query_id, error=error))
+
+    def answer(self, session_id: bytes, answer: pb.Answer) -> None:
+        """Send an answer to a session, or drop it where the session is away: it asks again when it is back."""
+        connection = self._connections.get(self.broker.connection_of(session_id) or 0)
+        if connection is not None:
+            connection.put(pb.Frame(answer=answer))
 
     def _methods(self) -> dict[str, Any]:
         return {
@@ -217,6 +245,23 @@ class Listener:
                     self._queue_chunk(target, chunk)
         finally:
             _end(queue)
+
+    def take_chunks(self, session_id: bytes, queue: Any) -> None:
+        """A session of this process takes its chunks itself: `queue` is anything with `full()` and `put_nowait(chunk)`."""
+        self._chunk_queues[session_id] = queue
+
+    async def pass_chunk(self, session_id: bytes, chunk: WireChunk) -> None:
+        """A chunk from a session of this process, which waits while its receiver has enough to read."""
+        target = self.broker.chunk(session_id, chunk.head, chunk.data.nbytes)
+        if target is None:
+            return
+        while self._has_enough(target):  # noqa: ASYNC110 - each chunk that is read would have to tell
+            await asyncio.sleep(0.002)
+        self._queue_chunk(target, chunk)
+
+    def _has_enough(self, session_id: bytes) -> bool:
+        queue = self._chunk_queues.get(session_id)
+        return queue is not None and queue.qsize() > _MAX_CHUNKS_WAITING // 2
 
     def _queue_chunk(self, session_id: bytes, chunk: WireChunk) -> None:
         queue = self._chunk_queues.get(session_id)

@@ -62,19 +62,15 @@ class _Incoming:
     chunks: asyncio.Queue[WireChunk]
 
 
-class _Target:
-    """Room for a payload, taken when its first chunk is here: a file that is handed over needs none."""
+class Target:
+    """Where a payload's chunks go."""
 
-    def __init__(self, make: Callable[[], list[memoryview]]) -> None:
-        self._make = make
-        self._parts: list[memoryview] | None = None
+    def __init__(self) -> None:
         self._damages = 0
 
-    @property
-    def parts(self) -> list[memoryview]:
-        if self._parts is None:
-            self._parts = self._make()
-        return self._parts
+    async def place(self, offset: int, data: memoryview) -> None:
+        """Take bytes that begin there, as if the parts lay one after the other."""
+        raise NotImplementedError
 
     def note_damage(self, offset: int) -> None:
         """Data came changed, and is asked for again. Raises PayloadError when that happens too often."""
@@ -83,6 +79,24 @@ class _Target:
             raise PayloadError(
                 f"the bytes from {offset:,} on came damaged {self._damages} times; is a machine's memory faulty?"
             )
+
+
+class _Room(Target):
+    """Room for a payload, taken when its first chunk is here: a file that is handed over needs none."""
+
+    def __init__(self, make: Callable[[], list[memoryview]]) -> None:
+        super().__init__()
+        self._make = make
+        self._parts: list[memoryview] | None = None
+
+    @property
+    def parts(self) -> list[memoryview]:
+        if self._parts is None:
+            self._parts = self._make()
+        return self._parts
+
+    async def place(self, offset: int, data: memoryview) -> None:
+        place(self.parts, offset, data)
 
 
 class Transfers:
@@ -239,13 +253,24 @@ class Transfers:
         if not payload.HasField("blob"):
             return Encoded.of(payload)
         sizes = list(payload.blob.part_bytes)
-        parts = await self._receive(_of_call(call_id, payload), sizes, lambda: self._memory(sizes))
-        return Encoded(payload.content_type, parts)
+        room = _Room(lambda: memory_for(sizes))
+        handed_over = await self._receive(_of_call(call_id, payload), sizes, room)
+        return Encoded(payload.content_type, room.parts if handed_over is None else handed_over)
+
+    async def fetch_into(self, call_id: bytes, payload: pb.Payload, target: Target) -> None:
+        """The same for one that may be too large for memory: its parts go to `target`, one after the other."""
+        handed_over = await self._receive(_of_call(call_id, payload), list(payload.blob.part_bytes), target)
+        offset = 0
+        for part in handed_over or ():
+            await target.place(offset, part)
+            offset += part.nbytes
 
     async def fetch_ref(self, ref: pb.Ref) -> list[memoryview]:
         """All parts of a ref's value, from whoever has it. Raises BlobLost when nobody has, saying why."""
         sizes = list(ref.part_bytes)
-        return await self._receive(_of_ref(ref), sizes, lambda: self._memory(sizes))
+        room = _Room(lambda: memory_for(sizes))
+        handed_over = await self._receive(_of_ref(ref), sizes, room)
+        return room.parts if handed_over is None else handed_over
 
     async def fetch_ref_to_file(self, ref: pb.Ref) -> str:
         """The same, into a shared file of this process's: its name."""
@@ -265,28 +290,19 @@ class Transfers:
             return split(memoryview(area), sizes)
 
         try:
-            handed_over = await self._receive(wanted, sizes, create, keep_file=True)
+            handed_over = await self._receive(wanted, sizes, _Room(create), keep_file=True)
         except BaseException:
             for name in made:
                 self._shared.remove(name)
             raise
         return handed_over if isinstance(handed_over, str) else made[0]
 
-    def _memory(self, sizes: list[int]) -> list[memoryview]:
-        try:
-            return [_room_for(size) for size in sizes]
-        except (MemoryError, OverflowError, OSError) as error:
-            raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
-
-    async def _receive(
-        self, wanted: pb.Fetch, sizes: list[int], make: Callable[[], list[memoryview]], keep_file: bool = False
-    ) -> Any:
-        """The parts, or with `keep_file` the name of a file that was handed over. `make` makes room for what comes in chunks.
+    async def _receive(self, wanted: pb.Fetch, sizes: list[int], target: Target, keep_file: bool = False) -> Any:
+        """The parts in a file that was handed over, or with `keep_file` its name; None when all went to `target`.
 
         `wanted` says what, and whose it is.
         """
         offset, size = 0, sum(sizes)
-        target = _Target(make)
         shared_memory = self._shared.identity
         is_detached = bool(shared_memory) and self._is_local()
         while offset < size:
@@ -321,10 +337,10 @@ class Transfers:
                 done = pb.Fetch(blob_id=wanted.blob_id, call_id=wanted.call_id, of_ref=wanted.of_ref, done=True)
                 done.transfer_id = transfer_id
                 self._send_fetch(done)
-        return target.parts
+        return None
 
     async def _collect(
-        self, incoming: _Incoming, fetch: pb.Fetch, target: _Target, offset: int, size: int
+        self, incoming: _Incoming, fetch: pb.Fetch, target: Target, offset: int, size: int
     ) -> tuple[int, str]:
         """Take chunks until all are here, or the transfer has to start again. Returns how far it came."""
         while offset < size:
@@ -343,7 +359,7 @@ class Transfers:
             if not came.is_intact:
                 target.note_damage(chunk.offset)
                 return offset, ""
-            _place(target.parts, offset, data)
+            await target.place(offset, data)
             offset += data.nbytes
             if offset < size and fetch.limit - offset <= TRANSFER_WINDOW_BYTES // 2:
                 fetch.offset, fetch.limit = offset, offset + TRANSFER_WINDOW_BYTES
@@ -428,7 +444,16 @@ def _slice(parts: list[memoryview], offset: int, room: int) -> memoryview:
     return memoryview(b"")
 
 
-def _place(parts: list[memoryview], offset: int, data: memoryview) -> None:
+def memory_for(sizes: list[int]) -> list[memoryview]:
+    """Room for the parts of a payload. Raises PayloadError."""
+    try:
+        return [_room_for(size) for size in sizes]
+    except (MemoryError, OverflowError, OSError) as error:
+        raise PayloadError(f"a payload of {sum(sizes):,} bytes doesn't fit into memory here") from error
+
+
+def place(parts: list[memoryview], offset: int, data: memoryview) -> None:
+    """Write into the parts, as if they lay one after the other."""
     done = 0
     for part in parts:
         if offset < part.nbytes:

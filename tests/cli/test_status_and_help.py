@@ -123,7 +123,7 @@ def test_help_teaches(run: Run) -> None:
     text = run("--help").stdout
     for words in ("gateway", "join", "node", "call", "status", "Exit codes", "130  interrupted", "EASYREMOTE_TOKEN"):
         assert words in text
-    for command in ("gateway", "join", "node", "call", "status"):
+    for command in ("gateway", "join", "node", "call", "status", "jobs", "logs", "result", "cancel"):
         text = run(command, "-h").stdout
         assert len(re.findall(rf"^ +easyremote {command}\b", text, re.MULTILINE)) == 2, text
 

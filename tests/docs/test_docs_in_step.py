@@ -17,7 +17,7 @@ from easyremote.core.strategies import known_strategies
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-UNITS = {"ms": 0.001, "": 1, "s": 1, "KiB": 1024, "MiB": 1024**2}
+UNITS = {"ms": 0.001, "": 1, "s": 1, "d": 86400, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 def rows(text: str) -> list[list[str]]:

@@ -887,7 +887,7 @@ class Resume(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., after_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "drain_node", "resume_node")
+    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "job", "drain_node", "resume_node")
     class ListNodes(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -906,6 +906,7 @@ class Query(_message.Message):
     LIST_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FUNCTION_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     RESUME_NODE_FIELD_NUMBER: _ClassVar[int]
     query_id: int
@@ -913,18 +914,20 @@ class Query(_message.Message):
     list_functions: Query.ListFunctions
     describe_function: str
     explain: Submit
+    job: JobRequest
     drain_node: Query.DrainNode
     resume_node: str
-    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ...) -> None: ...
+    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., job: _Optional[_Union[JobRequest, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "explanation")
+    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "job", "explanation")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     CLOSE_NAMES_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     error: ErrorInfo
@@ -932,8 +935,9 @@ class Answer(_message.Message):
     functions: _containers.RepeatedCompositeFieldContainer[FunctionRecord]
     close_names: _containers.RepeatedScalarFieldContainer[str]
     gateway: GatewayRecord
+    job: JobAnswer
     explanation: Explanation
-    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., job: _Optional[_Union[JobAnswer, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("function", "outlook", "headline", "nodes", "left_out", "before", "waited_s", "expected_s")
@@ -1077,3 +1081,142 @@ class InvokeReply(_message.Message):
     json: str
     raw: bytes
     def __init__(self, json: _Optional[str] = ..., raw: _Optional[bytes] = ...) -> None: ...
+
+class JobRequest(_message.Message):
+    __slots__ = ("keep", "put", "list", "read", "piece", "end", "forget", "collected")
+    class Keep(_message.Message):
+        __slots__ = ("submits",)
+        SUBMITS_FIELD_NUMBER: _ClassVar[int]
+        submits: _containers.RepeatedCompositeFieldContainer[Submit]
+        def __init__(self, submits: _Optional[_Iterable[_Union[Submit, _Mapping]]] = ...) -> None: ...
+    class Put(_message.Message):
+        __slots__ = ("blob_id", "offset", "data", "size")
+        BLOB_ID_FIELD_NUMBER: _ClassVar[int]
+        OFFSET_FIELD_NUMBER: _ClassVar[int]
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        SIZE_FIELD_NUMBER: _ClassVar[int]
+        blob_id: bytes
+        offset: int
+        data: bytes
+        size: int
+        def __init__(self, blob_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+    class List(_message.Message):
+        __slots__ = ("id_prefix", "before", "limit")
+        ID_PREFIX_FIELD_NUMBER: _ClassVar[int]
+        BEFORE_FIELD_NUMBER: _ClassVar[int]
+        LIMIT_FIELD_NUMBER: _ClassVar[int]
+        id_prefix: str
+        before: int
+        limit: int
+        def __init__(self, id_prefix: _Optional[str] = ..., before: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+    class Read(_message.Message):
+        __slots__ = ("job_id", "after", "max_bytes", "wait_s")
+        JOB_ID_FIELD_NUMBER: _ClassVar[int]
+        AFTER_FIELD_NUMBER: _ClassVar[int]
+        MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+        WAIT_S_FIELD_NUMBER: _ClassVar[int]
+        job_id: bytes
+        after: int
+        max_bytes: int
+        wait_s: float
+        def __init__(self, job_id: _Optional[bytes] = ..., after: _Optional[int] = ..., max_bytes: _Optional[int] = ..., wait_s: _Optional[float] = ...) -> None: ...
+    class Piece(_message.Message):
+        __slots__ = ("job_id", "blob_id", "offset", "max_bytes")
+        JOB_ID_FIELD_NUMBER: _ClassVar[int]
+        BLOB_ID_FIELD_NUMBER: _ClassVar[int]
+        OFFSET_FIELD_NUMBER: _ClassVar[int]
+        MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+        job_id: bytes
+        blob_id: bytes
+        offset: int
+        max_bytes: int
+        def __init__(self, job_id: _Optional[bytes] = ..., blob_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+    class End(_message.Message):
+        __slots__ = ("job_id", "reason")
+        JOB_ID_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        job_id: bytes
+        reason: str
+        def __init__(self, job_id: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    COLLECTED_FIELD_NUMBER: _ClassVar[int]
+    keep: JobRequest.Keep
+    put: JobRequest.Put
+    list: JobRequest.List
+    read: JobRequest.Read
+    piece: JobRequest.Piece
+    end: JobRequest.End
+    forget: bytes
+    collected: bytes
+    def __init__(self, keep: _Optional[_Union[JobRequest.Keep, _Mapping]] = ..., put: _Optional[_Union[JobRequest.Put, _Mapping]] = ..., list: _Optional[_Union[JobRequest.List, _Mapping]] = ..., read: _Optional[_Union[JobRequest.Read, _Mapping]] = ..., piece: _Optional[_Union[JobRequest.Piece, _Mapping]] = ..., end: _Optional[_Union[JobRequest.End, _Mapping]] = ..., forget: _Optional[bytes] = ..., collected: _Optional[bytes] = ...) -> None: ...
+
+class JobAnswer(_message.Message):
+    __slots__ = ("kept", "size", "jobs", "events", "data", "is_all")
+    class Kept(_message.Message):
+        __slots__ = ("job_id", "error")
+        JOB_ID_FIELD_NUMBER: _ClassVar[int]
+        ERROR_FIELD_NUMBER: _ClassVar[int]
+        job_id: bytes
+        error: ErrorInfo
+        def __init__(self, job_id: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    IS_ALL_FIELD_NUMBER: _ClassVar[int]
+    kept: _containers.RepeatedCompositeFieldContainer[JobAnswer.Kept]
+    size: int
+    jobs: _containers.RepeatedCompositeFieldContainer[JobRecord]
+    events: _containers.RepeatedCompositeFieldContainer[JobEvent]
+    data: bytes
+    is_all: bool
+    def __init__(self, kept: _Optional[_Iterable[_Union[JobAnswer.Kept, _Mapping]]] = ..., size: _Optional[int] = ..., jobs: _Optional[_Iterable[_Union[JobRecord, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[JobEvent, _Mapping]]] = ..., data: _Optional[bytes] = ..., is_all: _Optional[bool] = ...) -> None: ...
+
+class JobEvent(_message.Message):
+    __slots__ = ("number", "event")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    event: Event
+    def __init__(self, number: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
+
+class JobRecord(_message.Message):
+    __slots__ = ("job_id", "number", "title", "state", "node_id", "created", "started", "ended", "expires", "attempts", "progress", "kept_bytes", "dropped_events", "collected", "error")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    COLLECTED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    job_id: bytes
+    number: int
+    title: str
+    state: str
+    node_id: str
+    created: float
+    started: float
+    ended: float
+    expires: float
+    attempts: int
+    progress: Progress
+    kept_bytes: int
+    dropped_events: int
+    collected: float
+    error: str
+    def __init__(self, job_id: _Optional[bytes] = ..., number: _Optional[int] = ..., title: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., created: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., expires: _Optional[float] = ..., attempts: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., kept_bytes: _Optional[int] = ..., dropped_events: _Optional[int] = ..., collected: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...

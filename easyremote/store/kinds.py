@@ -1,0 +1,39 @@
+"""What kinds of events a journal tells apart."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+
+class Kind(IntEnum):
+    NOTE = 0  # that it has started, and the like
+    OUTPUT = 1
+    DISPLAY = 2
+    PROGRESS = 3
+    VALUES = 4  # items, or one item
+    END = 5
+
+
+_KINDS = {
+    "output": Kind.OUTPUT,
+    "display": Kind.DISPLAY,
+    "progress": Kind.PROGRESS,
+    "item": Kind.VALUES,
+    "items": Kind.VALUES,
+    "failure": Kind.VALUES,
+    "returned": Kind.VALUES,
+    "result": Kind.END,
+    "error": Kind.END,
+}
+
+DROPPABLE = (Kind.OUTPUT, Kind.DISPLAY)
+"""Where there is too much of them, the oldest go."""
+
+VALUES = (Kind.VALUES, Kind.END)
+"""What no reader may miss."""
+
+
+def kind_of(event: pb.Event) -> Kind:
+    return _KINDS.get(event.WhichOneof("body") or "", Kind.NOTE)

@@ -1,0 +1,79 @@
+"""The journal's file: its tables and their version. Whatever changes here changes `VERSION`, and needs a step in `upgrade`."""
+
+from __future__ import annotations
+
+import sqlite3
+
+VERSION = 1
+
+APPLICATION_ID = 0x45524A31
+"""Marks the file as a journal of ours."""
+
+TABLES = """
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY,     -- in the order in which they came
+  id BLOB NOT NULL UNIQUE,        -- the call's id
+  title TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'queued',
+  node TEXT NOT NULL DEFAULT '',
+  submit BLOB NOT NULL,           -- a Submit; its large payloads are files
+  crc INTEGER NOT NULL,           -- of submit
+  created REAL NOT NULL,          -- times are seconds since 1970; 0: not yet
+  started REAL NOT NULL DEFAULT 0,
+  ended REAL NOT NULL DEFAULT 0,
+  expires REAL NOT NULL DEFAULT 0,
+  collected REAL NOT NULL DEFAULT 0,
+  boot INTEGER NOT NULL,          -- number of the gateway's process that took it
+  attempt INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  seq INTEGER NOT NULL DEFAULT 0,     -- the attempt's last event that is here
+  allowed INTEGER NOT NULL DEFAULT 0, -- an attempt that waited for our word may have got it
+  values_ INTEGER NOT NULL DEFAULT 0, -- events that a reader may not miss: items, and the end
+  last INTEGER NOT NULL DEFAULT 0,    -- number of its last event
+  kept INTEGER NOT NULL DEFAULT 0,    -- bytes, files included
+  output INTEGER NOT NULL DEFAULT 0,  -- bytes of them that may be dropped
+  dropped INTEGER NOT NULL DEFAULT 0, -- events that were
+  progress BLOB NOT NULL DEFAULT x'',
+  error TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX jobs_open ON jobs(number) WHERE ended = 0;
+CREATE INDEX jobs_ended ON jobs(expires) WHERE ended > 0;
+CREATE TABLE events (
+  key INTEGER PRIMARY KEY,        -- the job's number * 2^32 + the event's number
+  kind INTEGER NOT NULL,          -- see `jobs.Kind`
+  size INTEGER NOT NULL,          -- with its files
+  crc INTEGER NOT NULL,           -- of event
+  event BLOB NOT NULL             -- an Event
+);
+CREATE TABLE files (
+  name TEXT PRIMARY KEY,
+  job INTEGER NOT NULL,
+  event INTEGER NOT NULL,         -- the event's number; 0: it is the job's own
+  size INTEGER NOT NULL
+);
+CREATE INDEX files_job ON files(job, event);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+JOB_SHIFT = 32
+
+
+def create(conn: sqlite3.Connection) -> None:
+    """Make the tables. The version is in the file itself before there is a write-ahead log that could hold it back."""
+    conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    conn.execute("PRAGMA journal_mode = DELETE")
+    conn.executescript(
+        f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+    )
+
+
+def configure(conn: sqlite3.Connection) -> None:
+    """What a transaction that was committed has survived, a loss of power included."""
+    conn.execute(
+        "PRAGMA locking_mode = EXCLUSIVE"
+    )  # no other process, so no shared memory either: works on any file system
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("PRAGMA synchronous = FULL")
+    conn.execute("PRAGMA cache_size = -16384")
+    conn.execute("PRAGMA temp_store = MEMORY")
+    conn.execute("PRAGMA journal_size_limit = 67108864")
