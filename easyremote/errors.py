@@ -264,9 +264,34 @@ class CallLost(EasyRemoteError):
 
 
 class WorkerCrashed(CallLost):
-    """The worker process that ran the call died. `details` has `exit_code`, `signal` and `last_output`."""
+    """The worker process that ran the call died.
+
+    Attributes: `exit_code` (negative: by the signal of that number), `signal` (its name, e.g. "SIGSEGV"; empty: it exited),
+    `out_of_memory` ("yes": the kernel's OOM killer ended it; "likely"; "no"), `peak_memory_bytes` (the most it had, 0 where
+    that isn't known), `last_output` (the end of what it printed). `details` has the same as text.
+    """
 
     code = "worker_crashed"
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.details.get("exit_code") or 0)
+
+    @property
+    def signal(self) -> str:
+        return self.details.get("signal", "")
+
+    @property
+    def out_of_memory(self) -> str:
+        return self.details.get("out_of_memory", "no")
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        return int(self.details.get("peak_memory_bytes") or 0)
+
+    @property
+    def last_output(self) -> str:
+        return self.details.get("last_output", "")
 
 
 class RefLost(EasyRemoteError, LookupError):

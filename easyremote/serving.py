@@ -24,7 +24,7 @@ from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
-from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess, describe_exit
+from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess
 from easyremote.execution.retriable import is_named
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
@@ -692,15 +692,15 @@ class Engine:
 
     def crashed(self, title: str, error: WorkerDied, options: pb.Options) -> pb.ErrorInfo:
         """What is told of a worker's death."""
-        facts = describe_exit(error.exit_code)
-        how = f"killed by {facts['signal']}" if "signal" in facts else f"exit code {error.exit_code}"
-        last = f". The last it printed:\n{error.last_output.rstrip()}" if error.last_output.strip() else ""
+        death = error.death
+        last = f" The last it printed:\n{error.last_output.rstrip()}" if error.last_output.strip() else ""
+        how = f"{death.text()}).{death.advice()}"
         return pb.ErrorInfo(
             code="worker_crashed",
-            message=f"the worker process of '{title}' on node '{self.node_id}' died ({how}){last}",
+            message=f"the worker process of '{title}' on node '{self.node_id}' died ({how}{last}",
             node_id=self.node_id,
             may_have_run=True,
-            details={key: str(value) for key, value in facts.items()} | {"last_output": error.last_output},
+            details={**death.facts(), "last_output": error.last_output},
             task=error.task,
             retriable=is_named(WorkerCrashed, options.retry_on),
         )

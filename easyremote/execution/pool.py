@@ -21,9 +21,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
 
-from easyremote.execution.offspring import boot_ticks, end_offspring
+from easyremote.execution import offspring
+from easyremote.execution.deaths import Death, KillCounter, explain, peak_bytes
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
 from easyremote.execution.tasks import BEGUN_BYTES, begun_task
 from easyremote.execution.worker import CONFIG_VARIABLE
@@ -62,14 +62,11 @@ _LAST_OUTPUT_BYTES = 4096
 
 
 class WorkerDied(Exception):
-    """`exit_code` as subprocess reports it: negative for a signal. `last_output` is what was left in its pipes.
+    """`last_output`: the end of what it printed. `task`: the number of the one that ran, if the call was a bundle."""
 
-    `task`: the number of the one that ran, if the call was a bundle.
-    """
-
-    def __init__(self, exit_code: int, last_output: str, task: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
+    def __init__(self, death: Death, last_output: str, task: int) -> None:
+        super().__init__(death.exit_code)
+        self.death = death
         self.last_output = last_output
         self.task = task
 
@@ -77,7 +74,11 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """One process. `on_event(event)` gets what it reports, `on_death(error)` its end."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, kills: KillCounter) -> None:
+        self._kills = kills
+        self._peak_bytes = 0
+        self._was_killed = False
+        self._mark = offspring.new_mark()
         self.idle_since = self._started_at = time.monotonic()
         self._is_ready = False
         self.loaded: set[str] = set()  # digests of functions that it holds
@@ -117,6 +118,8 @@ class WorkerProcess:
         }
         environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
         environment[CONFIG_VARIABLE] = json.dumps(config)
+        environment[offspring.MARK] = self._mark
+        self._peak_here = peak_bytes(os.getpid())
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from easyremote.execution.worker import main; main()"],
@@ -137,6 +140,7 @@ class WorkerProcess:
             os.close(begun)
             os.close(out_write)
             os.close(err_write)
+        self._started_ticks = offspring.began(self.process.pid)
         ours.setblocking(False)
         self._link = ours
         self._pipes = (out_read, err_read)
@@ -150,7 +154,7 @@ class WorkerProcess:
         self._write_some()
 
     def run(self, submit: pb.Submit) -> None:
-        self._call_began = boot_ticks()
+        self._call_began = offspring.boot_ticks()
         self.send(pb.Frame(submit=submit))
         if submit.code.digest:
             self.loaded.add(submit.code.digest)
@@ -184,8 +188,7 @@ class WorkerProcess:
     def _send_interrupt(self) -> None:
         if self.is_dead or self._killer is None:
             return  # the call has ended
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGINT)
+        self._signal(signal.SIGINT)
         self._interrupter = self._loop.call_later(INTERRUPT_EVERY_S, self._send_interrupt)
 
     def _stop_interrupting(self) -> None:
@@ -197,21 +200,27 @@ class WorkerProcess:
     def settled(self) -> None:
         """The call has ended; the process lives on."""
         if self._killer is not None:  # it was to stop, and so is what it has started
-            arguments = (self.process.pid, self._call_began, boot_ticks())
-            threading.Thread(target=end_offspring, args=arguments, name="easyremote-end", daemon=True).start()
+            arguments = (self.process.pid, self._call_began, offspring.boot_ticks(), self._mark)
+            threading.Thread(target=offspring.end_offspring, args=arguments, name="easyremote-end", daemon=True).start()
         self._stop_interrupting()
         self.on_event = self.on_death = None
         self._recent = ""
         self.resume()
         self.idle_since = time.monotonic()
 
+    def _signal(self, number: int) -> None:
+        if self._exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
     def kill(self) -> None:
-        """End the process and all that it started."""
+        """End the process and all that it started. What has hidden is found when the process has ended."""
         self.resume()
-        if not self.is_dead:
-            end_offspring(self.process.pid, 0)  # first, while they have their parents
+        self._was_killed = True
+        started = offspring.descendants(self.process.pid) if self._exit_code() is None else []
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        offspring.kill(started)
 
     async def close(self) -> None:
         self.kill()
@@ -221,9 +230,28 @@ class WorkerProcess:
             self.check()
 
     def check(self) -> None:
-        """See whether it has died unnoticed."""
-        if not self.is_dead and self.process.poll() is not None:
+        """See whether it has died unnoticed, and what memory it has."""
+        if self.is_dead:
+            return
+        if self._exit_code() is not None:
             self._lost()
+        else:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes(self.process.pid))
+
+    def _exit_code(self) -> int | None:
+        """None while it runs. As Popen.poll, which would throw away what the system measured."""
+        process = self.process
+        if process.returncode is None:
+            try:
+                pid, status, used = os.wait4(process.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else in this process waits for all of its children
+                return process.poll()
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+                if peak > self._peak_here:  # else it is the size of this process, from which it was forked
+                    self._peak_bytes = max(self._peak_bytes, peak)
+        return process.returncode
 
     def _write_some(self) -> None:
         try:
@@ -292,16 +320,18 @@ class WorkerProcess:
             self._stop_interrupting()
             self._link.close()
             for _ in range(200):
-                if self.process.poll() is not None:
+                if self._exit_code() is not None:
                     break
                 await asyncio.sleep(0.01)
+            was_killed = self._was_killed
             self.kill()  # what it started may live on
-            exit_code = self.process.poll()
-            if exit_code is None:
-                exit_code = await asyncio.to_thread(self.process.wait)
+            while (exit_code := self._exit_code()) is None:  # noqa: ASYNC110 - nobody is told when it is
+                await asyncio.sleep(0.01)
             last = self._recent + "".join(_read_rest(fd) for fd in self._pipes)
             if self.on_death is not None:
-                self.on_death(WorkerDied(exit_code, last[-_LAST_OUTPUT_BYTES:], begun_task(self._begun)))
+                death = explain(exit_code, self._peak_bytes, was_killed, self._kills)
+                self.on_death(WorkerDied(death, last[-_LAST_OUTPUT_BYTES:], begun_task(self._begun)))
+            await asyncio.to_thread(offspring.end_offspring, self.process.pid, self._started_ticks, None, self._mark)
         finally:
             self._begun.close()
             self._gone.set()
@@ -336,6 +366,7 @@ class WorkerPool:
         self._freed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._watcher: asyncio.TimerHandle | None = None
+        self._kills = KillCounter()
 
     def prepare(self) -> None:
         """Have one worker warm, so that the first call needn't wait for an interpreter to start."""
@@ -444,13 +475,14 @@ class WorkerPool:
         await asyncio.gather(*(worker.close() for worker in workers))
 
     def _new(self) -> WorkerProcess:
-        worker = WorkerProcess(self._node_id)
+        worker = WorkerProcess(self._node_id, self._kills)
         self._all.add(worker)
         if self._watcher is None:
             self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch)
         return worker
 
     def _watch(self) -> None:
+        self._kills.sample()
         for worker in list(self._all):
             worker.check()
         self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch) if self._all else None
@@ -460,13 +492,3 @@ class WorkerPool:
         self._all = {worker for worker in self._all if not worker.is_dead}
         for session_id in [key for key, worker in self._sessions.items() if worker.is_dead]:
             del self._sessions[session_id]
-
-
-def describe_exit(exit_code: int) -> dict[str, Any]:
-    """`exit_code` in words: {"exit_code": ...} or {"signal": "SIGSEGV", ...}."""
-    if exit_code >= 0:
-        return {"exit_code": exit_code}
-    try:
-        return {"exit_code": exit_code, "signal": signal.Signals(-exit_code).name}
-    except ValueError:
-        return {"exit_code": exit_code, "signal": f"signal {-exit_code}"}

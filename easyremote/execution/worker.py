@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
 import mmap
@@ -22,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from easyremote.execution import rich_display
+from easyremote.execution import offspring, rich_display
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
 from easyremote.execution.context import current
@@ -137,8 +138,9 @@ class Worker:
                         self.running.credits.give(frame.ack.calls[0].seq)
                     elif body == "cancel" and self.newest is not None:
                         self.newest.tasks_changed(frame.cancel)
-        finally:
-            os.killpg(0, signal.SIGKILL)  # the node is gone
+        finally:  # the node is gone
+            offspring.kill(offspring.descendants(os.getpid()))
+            os.killpg(0, signal.SIGKILL)
 
     def _run(self, emitter: _Emitter) -> None:
         submit = emitter.submit
@@ -367,6 +369,7 @@ def main() -> None:
     ):  # a kernel's own choice is inherited when it started the node
         os.environ["MPLBACKEND"] = rich_display.BACKEND
     rich_display.install()
+    faulthandler.enable(2)  # a crash in C code then says in its last output where it was
     _be_main()
     gc.freeze()  # what is loaded now stays: no collection has to walk through it again
     begun = mmap.mmap(config["begun"], BEGUN_BYTES)
