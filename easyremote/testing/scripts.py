@@ -12,9 +12,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 class Script:
     """A function that prints, yields and ends. It travels as the call's arguments.
 
-    `ends`: "value", "error" or "never" (only when it is stopped); attempts with numbers up to `failing` end with an error
-    that is retriable. `item_bytes` is what an item weighs in the window;
-    it isn't really that large. `argument_bytes` and `value_bytes` are, and are fetched when they aren't 0.
+    `ends`: "value", "error", "crash" (with the process that it runs in) or "never" (only when it is stopped); attempts with
+    numbers up to `failing` end with an error that is retriable. `item_bytes` is what an item weighs in the window; it isn't
+    really that large. `argument_bytes` and `value_bytes` are, and are fetched when they aren't 0.
     """
 
     key: str
@@ -51,6 +51,8 @@ class Script:
     def _last(self, attempt: int) -> list[tuple[pb.Event, int]]:
         if attempt <= self.failing:
             return [(pb.Event(error=pb.ErrorInfo(code="remote", message=self.key, retriable=True)), 0)]
+        if self.ends == "crash":
+            return [(pb.Event(error=pb.ErrorInfo(code="worker_crashed", message=self.key, may_have_run=True)), 0)]
         if self.ends == "error":
             return [(pb.Event(error=pb.ErrorInfo(code="remote", message=self.key)), 0)]
         if self.ends == "value":
@@ -99,6 +101,8 @@ class Asked:
         """How it ends where nothing goes wrong but itself, and after how many runs."""
         script = self.script
         runs = 1 + min(script.failing, 0 if script.items else self.retries(default_retries))
+        if script.ends == "crash":
+            return "worker_crashed", runs
         return "remote" if runs <= script.failing or script.ends == "error" else "value", runs
 
     @property

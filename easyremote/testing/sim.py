@@ -5,6 +5,7 @@
 - `check()` of a core after everything that it did;
 - each call ends exactly once at its client, and with its own value where it succeeds;
 - a stream's items come once, in order, without gaps;
+- each call in a bundle is a call of its own in all this, whatever becomes of the bundle;
 - a call with `retries=0` begins at most once;
 - a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
 - where slots are free, no call waits longer than `begins_within_s`;
@@ -105,6 +106,11 @@ class Plan:
     endless: float = 0.05
     waiting: float = 0.1  # with a queue timeout
     prioritized: float = 0.1
+    bundles: int = 0  # each of many short calls, that leave together
+    crashing: float = 0.0  # weight of tasks of bundles that take their process with them
+    together: dict[str, int] = field(
+        default_factory=dict[str, int]
+    )  # functions whose calls run together: their `batch`
     large: float = 0.15  # arguments or values that are fetched
     retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
@@ -138,11 +144,15 @@ class World:
         self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
         self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
         self.calls: dict[bytes, Asked] = {}
+        self._tasks: dict[str, Asked] = {}  # of bundles, by name
+        self._bundles: set[bytes] = set()  # ids; only looked into
         self._queries = 0
         self._settles_after = self.schedule.now + plan.active_s
         work = Random(f"{seed} work")  # so that calls stay the same when the schedule of faults is changed
         for index in range(plan.calls):
             self._plan_call(f"call {index}", work)
+        for index in range(plan.bundles):
+            self._plan_bundle(f"bundle {index}", work)
         for fault in plan.schedule or self._draw_faults():
             self._plan_fault(fault)
 
@@ -205,10 +215,16 @@ class World:
     # ---- what peers report ---------------------------------------------------------------------------------------
 
     def run_began(self, node: SimNode, attempt: Attempt) -> None:
-        asked = self.calls[attempt.call_id]
+        self._expect(node.running_count <= node.slots, f"{node.name} runs {node.running_count} of {node.slots}")
+        function = attempt.submit.function
+        together, most = node.together_count(function), 2 * self.plan.together.get(function, 0)
+        self._expect(not together or together <= most, f"{node.name} has {together} calls of {function}, not {most}")
+        if attempt.call_id not in self._bundles:
+            self._begun(node, self.calls[attempt.call_id], attempt)
+
+    def _begun(self, node: SimNode, asked: Asked, attempt: Attempt) -> None:
         self.note(f"{node.name} begins {asked.name} attempt {attempt.number}")
         asked.executions.append(Execution(node.name, attempt.number, self.schedule.now))
-        self._expect(node.running_count <= node.slots, f"{node.name} runs {node.running_count} of {node.slots}")
         waited_s = self.schedule.now - asked.asked_at
         self._expect(waited_s < self.plan.begins_within_s, f"{asked.name} began only after {waited_s:.1f} s")
         once = asked.is_once_only or (self.plan.gentle and not asked.script.failing)
@@ -241,7 +257,10 @@ class World:
 
     def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None:
         self.note(f"{asked.name} ends with {outcome}")
-        self._expect(may_have_run or not asked.executions, f"{asked.name} has run, and {outcome} says that it hasn't")
+        is_known = (
+            may_have_run or not asked.executions or asked.name in self._tasks
+        )  # a task that goes again is another call
+        self._expect(is_known, f"{asked.name} has run, and {outcome} says that it hasn't")
         asked.outcomes.append(outcome)
         self._expect(len(asked.outcomes) == 1, f"{asked.name} ended more than once: {asked.outcomes}")
         self._expect(outcome != "a wrong value", f"{asked.name} got another call's value")
@@ -290,6 +309,43 @@ class World:
         asked = Asked(call_id, function, script, options, 0.0, "")
         minds_the_clock = work.random() < 0.5
         self._at(at, lambda: self._ask(asked, client, take_s, gives_up_after, minds_the_clock))
+
+    def _plan_bundle(self, name: str, work: Random) -> None:
+        plan = self.plan
+        function, client, at = work.choice(FUNCTIONS), work.randrange(plan.clients), work.uniform(0.5, plan.active_s)
+        usual_s = work.choice((0.0001, 0.001, 0.005, 0.05))
+        tasks: list[tuple[Asked, float | None]] = []
+        for number in range(work.choice((2, 5, 12, 30))):
+            script = Script(
+                f"{name} task {number}",
+                outputs=int(work.random() < 0.1),
+                step_s=usual_s if work.random() < 0.9 else 0.2,
+                ends=work.choices(("value", "error", "crash", "never"), (90, 8, plan.crashing, 40 * plan.endless))[0],
+                value_bytes=work.randint(500, 2500) if work.random() < plan.large / 3 else 0,
+            )
+            is_cancelled = script.ends == "never" or work.random() < plan.cancelled / 2
+            gives_up_after = work.expovariate(1 / usual_s) if is_cancelled else None
+            tasks.append((Asked(work.randbytes(16), function, script, pb.Options(), 0.0, ""), gives_up_after))
+        self._at(at, lambda: self._ask_bundle(tasks, client))
+
+    def _ask_bundle(self, tasks: list[tuple[Asked, float | None]], client_index: int) -> None:
+        client = self.clients[client_index]
+        if not client.is_alive or self.schedule.now < client.frozen_until:
+            return
+        for asked, gives_up_after in tasks:
+            asked.client, asked.asked_at = client.name, self.schedule.now
+            self.calls[asked.call_id] = self._tasks[asked.name] = asked
+            if gives_up_after is not None:
+                client.after(gives_up_after, lambda asked=asked: client.cancel_task(asked))
+        client.submit_bundle([asked for asked, _ in tasks], 0.001)
+
+    def note_bundle(self, call_id: bytes, tasks: list[Asked]) -> None:
+        self.note(f"{tasks[0].client} submits a bundle of {len(tasks)}, from {tasks[0].name} to {tasks[-1].name}")
+        self._bundles.add(call_id)
+
+    def task_began(self, node: SimNode, name: str, attempt: Attempt) -> None:
+        """The same for a task of a bundle."""
+        self._begun(node, self._tasks[name], attempt)
 
     def _ask(self, asked: Asked, client_index: int, take_s: float, gives_up_after: float | None, minds: bool) -> None:
         client = self.clients[client_index]
@@ -457,7 +513,7 @@ class World:
         offered = FUNCTIONS
         if not self.plan.gentle:
             offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
-        return SimNode(self, name, self.plan.slots, offered)
+        return SimNode(self, name, self.plan.slots, offered, together=self.plan.together)
 
     def _new_client(self, name: str) -> SimClient:
         return SimClient(self, name, self.plan.duplicates)

@@ -6,10 +6,12 @@ import json
 from collections import deque
 from typing import Any, Protocol
 
+from easyremote.bundling import CallTime, Target
 from easyremote.core import client_session as core
 from easyremote.testing.clock import Timer
 from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked
+from easyremote.testing.sim_bundles import SimBundle, SimTask
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_transfers import Incoming
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -22,6 +24,7 @@ TAKE_BYTES = 256 * 1024
 class ClientWorld(Surroundings, Protocol):
     def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None: ...
     def item_came(self, asked: Asked, event: pb.Event) -> None: ...
+    def note_bundle(self, call_id: bytes, tasks: list[Asked]) -> None: ...
 
 
 class SimClient(Peer):
@@ -33,7 +36,8 @@ class SimClient(Peer):
         super().__init__(world, name)
         self._client_world = world
         self.core = core.ClientSession(world.rng.randbytes(16), pb.Runtime(python="3.11.7", host=name))
-        self.consumers: dict[bytes, Consumer] = {}  # of calls that haven't ended, as in Connection
+        self.consumers: dict[bytes, Consumer | SimBundle] = {}  # of calls that haven't ended, as in Connection
+        self._times: dict[str, CallTime] = {}
         self._duplicates = duplicates
         self._ack_timer: Timer | None = None
 
@@ -49,15 +53,74 @@ class SimClient(Peer):
         self.core.check()
         self.flush()
 
+    def submit_bundle(self, tasks: list[Asked], take_s: float) -> None:
+        """Calls of one function that leave together."""
+        target = Target(
+            tasks[0].function, pb.Options(), None, True, self._times.setdefault(tasks[0].function, CallTime())
+        )
+        self._send_bundle(target, [SimTask(self, asked, take_s) for asked in tasks])
+
+    def send_again(self, target: Target, members: list[Any]) -> None:
+        """As `Connection` does: what comes back goes by itself, or in new bundles where calls are short."""
+        tasks: list[SimTask] = [task for task, _ in members]
+        room = target.time.room
+        while tasks:
+            part, tasks = tasks[:room], tasks[room:]
+            if len(part) > 1:
+                self._send_bundle(target, part)
+            else:
+                self.submit(part[0].asked, part[0].take_s)
+
+    def _send_bundle(self, target: Target, tasks: list[SimTask]) -> None:
+        call_id = self.world.rng.randbytes(16)
+        submit = target.to_wire(call_id)
+        submit.tasks.extend(task.asked.script.encode() for task in tasks)
+        self.consumers[call_id] = SimBundle(self, call_id, target, tasks)
+        self._client_world.note_bundle(call_id, [task.asked for task in tasks])
+        self.core.submit(submit, self.now)
+        self.core.check()
+        self.flush()
+
+    def cancel_task(self, asked: Asked) -> None:
+        """Its user doesn't want it any more, wherever it is: in a bundle, or by itself."""
+        if asked.has_ended:
+            return
+        if asked.call_id in self.consumers:
+            self.cancel(asked.call_id, "cancelled")
+            return
+        for call_id, consumer in list(self.consumers.items()):
+            numbers = consumer.numbers_of(asked) if isinstance(consumer, SimBundle) else ()
+            if isinstance(consumer, SimBundle) and numbers:
+                self.ended(asked, "cancelled")
+                self._cancel_tasks(call_id, consumer, numbers)
+
+    def _cancel_tasks(self, call_id: bytes, consumer: SimBundle, numbers: set[int]) -> None:
+        if consumer.bundle.is_wanted:
+            self.core.cancel_tasks(call_id, consumer.bundle.unwanted(numbers))
+        else:
+            self.core.cancel(call_id, "its calls were cancelled")
+            self.forget(call_id)
+        self.core.check()
+        self.flush()
+
+    def ended(self, asked: Asked, outcome: str) -> None:
+        """A task of a bundle has."""
+        self._client_world.call_ended(asked, outcome)
+
     def cancel(self, call_id: bytes, outcome: str) -> None:
-        consumer = self.forget(call_id)
+        consumer = self.consumers.get(call_id)
+        if isinstance(consumer, SimBundle):
+            for asked in consumer.open_tasks():
+                self.cancel_task(asked)
+            return
+        self.forget(call_id)
         if consumer is not None:
             self.core.cancel(call_id, outcome)
             self.core.check()
             self.flush()
             self._client_world.call_ended(consumer.asked, outcome)
 
-    def forget(self, call_id: bytes) -> Consumer | None:
+    def forget(self, call_id: bytes) -> Consumer | SimBundle | None:
         """It has ended, or nobody wants it any more."""
         self.transfers.release(call_id)
         consumer = self.consumers.pop(call_id, None)
@@ -73,8 +136,8 @@ class SimClient(Peer):
         self._write()
         self.leave()
 
-    def taken(self, call_id: bytes, attempt: int, seq: int, size: int) -> None:
-        self.core.taken(call_id, attempt, seq, size)
+    def taken(self, call_id: bytes, attempt: int, seq: int, size: int, items: int = 1) -> None:
+        self.core.taken(call_id, attempt, seq, size, items)
         self.core.check()
         self._schedule_acks()
         self.flush()  # a call that ended may have made room for another
@@ -87,7 +150,7 @@ class SimClient(Peer):
         elif isinstance(effect, core.Judged):
             consumer = self.forget(effect.call_id)
             if consumer is not None:
-                self._client_world.call_ended(consumer.asked, effect.error.code, effect.error.may_have_run)
+                consumer.judged(effect.error)
         elif isinstance(effect, core.SendBlob):
             self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.Connected):
@@ -135,6 +198,10 @@ class Consumer:
         self._pipeline.append(event)
         if self._fetching is None:
             self._go_on()
+
+    def judged(self, error: pb.ErrorInfo) -> None:
+        """The gateway ended it."""
+        self._client._client_world.call_ended(self.asked, error.code, error.may_have_run)
 
     def stop_fetching(self) -> None:
         self._pipeline.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from easyremote.config import WindowSettings
@@ -10,6 +10,7 @@ from easyremote.core import node_session as core
 from easyremote.testing.clock import Timer
 from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Script
+from easyremote.testing.sim_bundles import TaskRun
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_transfers import Incoming
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -19,6 +20,7 @@ TICK_S = 0.02
 
 class NodeWorld(Surroundings, Protocol):
     def run_began(self, node: SimNode, attempt: core.Attempt) -> None: ...
+    def task_began(self, node: SimNode, name: str, attempt: core.Attempt) -> None: ...
     def offers_confirmed(self, node: SimNode) -> None: ...
 
 
@@ -27,12 +29,22 @@ class SimNode(Peer):
 
     core: core.NodeSession
 
-    def __init__(self, world: NodeWorld, name: str, slots: int, functions: Iterable[str], python: str = "3.11.7"):
+    def __init__(
+        self,
+        world: NodeWorld,
+        name: str,
+        slots: int,
+        functions: Iterable[str],
+        python: str = "3.11.7",
+        together: Mapping[str, int] | None = None,
+    ):
+        """`together`: functions whose calls run together, with their `batch`; here each of those has a run of its own."""
         super().__init__(world, name)
         self._node_world = world
         self.slots = slots
+        self._together = together or {}
         self.functions = list(functions)
-        self.runs: dict[tuple[bytes, int], Run] = {}
+        self.runs: dict[tuple[bytes, int], Run | TaskRun] = {}
         self.confirmed_revision = 0
         runtime = pb.Runtime(python=python, host=name, pid=world.rng.randrange(1, 30000))
         state = pb.NodeState(node_id=name, slots=slots)
@@ -71,7 +83,11 @@ class SimNode(Peer):
 
     @property
     def running_count(self) -> int:
-        return len(self.runs)
+        return sum(run.attempt.submit.function not in self._together for run in self.runs.values())
+
+    def together_count(self, function: str) -> int:
+        """Calls of it that run together."""
+        return sum(function == run.attempt.submit.function in self._together for run in self.runs.values())
 
     def perform(self, effect: Any) -> None:
         if isinstance(effect, core.Start):
@@ -80,6 +96,10 @@ class SimNode(Peer):
             run = self.runs.get(effect.attempt.key)
             if run is not None:
                 run.stop(effect.code, effect.message)
+        elif isinstance(effect, core.StopTasks):
+            run = self.runs.get(effect.attempt.key)
+            if isinstance(run, TaskRun):
+                run.skip(effect.tasks)
         elif isinstance(effect, core.WindowOpened):
             run = self.runs.get(effect.attempt.key)
             if run is not None:
@@ -96,17 +116,23 @@ class SimNode(Peer):
         elif isinstance(effect, core.Rejected):
             self.world.note(f"{self.name} rejected: {effect.refused.code}")
 
-    def emit(self, run: Run, event: pb.Event, size: int) -> None:
+    def task_began(self, name: str, attempt: core.Attempt) -> None:
+        self._node_world.task_began(self, name, attempt)
+
+    def emit(self, run: Run | TaskRun, event: pb.Event, size: int) -> None:
         effects = self.core.emit(run.attempt, event, size, self.now)
         if run.attempt.has_ended:
             self.runs.pop(run.attempt.key, None)
         self.feed(effects)
 
     def _specs(self) -> list[pb.FunctionSpec]:
-        return [pb.FunctionSpec(name=name, version="1", load_balancing=True) for name in self.functions]
+        return [
+            pb.FunctionSpec(name=name, version="1", load_balancing=True, batch=self._together.get(name, 0))
+            for name in self.functions
+        ]
 
     def _begin(self, attempt: core.Attempt) -> None:
-        run = self.runs[attempt.key] = Run(self, attempt)
+        run = self.runs[attempt.key] = TaskRun(self, attempt) if attempt.submit.tasks else Run(self, attempt)
         self._node_world.run_began(self, attempt)
         run.begin()
         if not self._ticks:

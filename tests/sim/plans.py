@@ -54,6 +54,29 @@ PLANS = {
     "errors that are retried, and short cuts": Plan(
         gentle=True, retried=0.7, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT
     ),
+    "bundles, no fault": Plan(gentle=True, calls=4, bundles=4),
+    "bundles, short cuts": Plan(
+        gentle=True, calls=4, bundles=5, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT
+    ),
+    "bundles, everything gentle": Plan(
+        gentle=True,
+        nodes=2,
+        calls=4,
+        bundles=5,
+        large=0.3,
+        faults=GENTLE_FAULTS[:-2],
+        fault_count=15,
+        fault_lasts_s=SHORT,
+        duplicates=0.1,
+    ),
+    "calls that run together, short cuts": Plan(
+        gentle=True,
+        calls=40,
+        together={"f": 2, "g": 4},
+        faults=("cut_client", "cut_node"),
+        fault_count=6,
+        fault_lasts_s=SHORT,
+    ),
     # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
     "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
     "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
@@ -83,6 +106,15 @@ PLANS = {
         large=0.3,
         faults=("crash_node", "leave_node", "freeze_node", "mute_node", "cut_node"),
         fault_count=20,
+    ),
+    "bundles, crashes": Plan(
+        calls=4, bundles=5, crashing=4.0, cancelled=0.3, faults=("crash_node", "crash_gateway"), fault_count=6
+    ),
+    "bundles, everything": Plan(
+        nodes=2, calls=4, bundles=6, crashing=2.0, large=0.3, cancelled=0.3, faults=FAULTS, fault_count=15
+    ),
+    "calls that run together, everything": Plan(
+        calls=40, together={"f": 2, "h": 5}, faults=FAULTS, fault_count=10, duplicates=0.1
     ),
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from easyremote.bundling import Bundle
 from easyremote.core import broker, client_session
 from easyremote.core.broker import Broker
 from easyremote.core.client_session import ClientSession
@@ -128,6 +129,13 @@ def a_run_that_ignores_stop(self: Run, code: str, message: str, at_once: bool = 
     pass
 
 
+def an_end_too_late(self: Bundle, outcome: Any) -> None:
+    """Each task gets the outcome of the one before it."""
+    self._members[self._done][0]._complete(getattr(self, "before", outcome), self._node, self._attempt)
+    self._done += 1
+    self.before = outcome  # type: ignore[attr-defined]
+
+
 SABOTAGES: dict[str, tuple[str, Sabotage]] = {
     "frames get lost": ("no fault", lose_frames),
     "frames overtake each other": ("no fault", mix_up),
@@ -148,6 +156,9 @@ SABOTAGES: dict[str, tuple[str, Sabotage]] = {
     "runs ignore that they are to stop": ("no fault", instead(Run, "stop", a_run_that_ignores_stop)),
     "abandoned calls are not cancelled": ("no fault", without(Broker, "_cancel_at")),
     "what a client no longer wants goes on": ("short cuts", ignore_synced),
+    "tasks that aren't wanted run on": ("bundles, no fault", without(Broker, "_skip_tasks")),
+    "tasks that come back are forgotten": ("bundles, no fault", without(Bundle, "_go_again")),
+    "the results of a bundle are mixed up": ("bundles, no fault", instead(Bundle, "_end_one", an_end_too_late)),
     "items are forgotten when a node is lost": ("node crashes", instead(Call, "sent_item", False)),
 }
 
