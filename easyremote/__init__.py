@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from easyremote.model import JobInfo as JobInfo
     from easyremote.model import NodeInfo as NodeInfo
     from easyremote.model import NodeOutlook as NodeOutlook
+    from easyremote.model import RestInfo as RestInfo
     from easyremote.node import ComputeNode as ComputeNode
     from easyremote.refs import Ref as Ref
     from easyremote.reporting import progress as progress
@@ -48,6 +49,7 @@ _HOMES = {
     "NodeOutlook": "model",
     "Ref": "refs",
     "RemoteNode": "client",
+    "RestInfo": "model",
     "Server": "server",
     "progress": "reporting",
     "register_strategy": "core.strategies",

@@ -22,7 +22,7 @@ from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, JobInfo, NodeInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, JobInfo, NodeInfo, RestInfo
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.retrying import RetryOn
@@ -793,4 +793,5 @@ def _node_info(record: pb.NodeRecord) -> NodeInfo:
         connected_s=record.connected_s,
         price=record.price,
         draining=record.draining,
+        resting=tuple(RestInfo(item.function, item.rests_s, item.reason, item.is_probed) for item in record.resting),
     )

@@ -9,7 +9,17 @@ from typing import Any, cast
 
 from easyremote.tables import Table
 
-__all__ = ["Explanation", "FunctionInfo", "GatewayInfo", "GpuInfo", "JobInfo", "NodeInfo", "NodeOutlook", "Record"]
+__all__ = [
+    "Explanation",
+    "FunctionInfo",
+    "GatewayInfo",
+    "GpuInfo",
+    "JobInfo",
+    "NodeInfo",
+    "NodeOutlook",
+    "Record",
+    "RestInfo",
+]
 
 
 class Record(Mapping[str, Any]):
@@ -61,13 +71,25 @@ class GpuInfo(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class RestInfo(Record):
+    """Calls of `function` kept failing on a node, so they go elsewhere for `rests_s` seconds more. Then one of them tries the
+    node, which `is_probed` tells; success ends it. An empty `function`: all calls. `reason` is for people."""
+
+    function: str
+    rests_s: float
+    reason: str
+    is_probed: bool
+
+
+@dataclass(frozen=True, eq=False)
 class NodeInfo(Record):
     """A node as the gateway sees it.
 
-    `status`: "connected", "draining" for one that takes no new calls, or "away" for one whose connection broke a moment ago.
-    `draining`: why it takes none; empty where it does. `load`: running calls as a part of the slots, 0
-    to 1 (above it when more are on their way). `resources`: what was measured on its machine (`cpus`, `cpu_percent`,
-    `memory_used_bytes`, `memory_total_bytes`, `gpus`); empty until the first measurement.
+    `status`: "connected", "draining" for one that takes no new calls, "resting" for one where calls kept failing, whatever the
+    function, or "away" for one whose connection broke a moment ago. `draining`: why it takes none; empty where it does.
+    `resting`: functions whose calls kept failing there. `load`: running calls as a part of the slots, 0 to 1 (above it when more
+    are on their way). `resources`: what was measured on its machine (`cpus`, `cpu_percent`, `memory_used_bytes`,
+    `memory_total_bytes`, `gpus`); empty until the first measurement.
     """
 
     node_id: str
@@ -89,6 +111,7 @@ class NodeInfo(Record):
     connected_s: float = 0.0
     price: float = 0.0
     draining: str = ""
+    resting: tuple[RestInfo, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -570,7 +570,7 @@ class Engine:
         if attempt.submit.refs:
             attempt_run.values = await self._values_in_files(attempt.submit, submit.arguments)
             submit.refs.extend(files_for_worker(attempt_run.values))
-        worker = worker or await self._pool.take(code.digest)
+        worker = worker or await self._take_worker(code.digest)
         began = monotonic()
         try:
             submit.code.CopyFrom(await self.code_for(worker, code, encoded, attempt.call_id))
@@ -613,6 +613,13 @@ class Engine:
             payload = encoded.inline()
         told.payload.CopyFrom(payload)
         return told
+
+    async def _take_worker(self, digest: str) -> WorkerProcess:
+        try:
+            return await self._pool.take(digest)
+        except OSError as error:
+            text = f"node '{self.node_id}' can't start a worker process: {error}"
+            raise WorkerCrashed(text, may_have_run=False) from error
 
     async def _for_worker(self, call_id: bytes, payload: pb.Payload) -> pb.Payload:
         """A payload whose large bytes lie in a shared file."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from easyremote.client import Client
-from easyremote.model import FunctionInfo, GatewayInfo, NodeInfo
+from easyremote.model import FunctionInfo, GatewayInfo, NodeInfo, RestInfo
 
 WIDTH_OF_PIPES = 120
 
@@ -44,6 +44,7 @@ def view(about: GatewayInfo, nodes: Sequence[NodeInfo], functions: Sequence[Func
     if nodes:
         parts.append(_nodes_table(nodes))
         parts += [_draining(node) for node in nodes if node.draining]
+        parts += [_resting(node, rest) for node in nodes for rest in node.resting]
     else:
         parts.append(Text(f"\nNo node is connected. Add one with: easyremote join {about.address}"))
     if any(node.gpus for node in nodes):
@@ -92,6 +93,12 @@ def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
             node.python,
         )
     return table
+
+
+def _resting(node: NodeInfo, rest: RestInfo) -> Text:
+    what = f"'{rest.function}'" if rest.function else "everything"
+    until = "one call tries it now" if rest.is_probed else f"for {rest.rests_s:.0f} s more" if rest.rests_s else "due"
+    return Text(f"{node.node_id} rests from {what}, {until}: {rest.reason}", "yellow")
 
 
 def _draining(node: NodeInfo) -> Text:

@@ -14,7 +14,7 @@ def answer(query: pb.Query, placing: Placing, gateway: pb.GatewayRecord, now: fl
     what = query.WhichOneof("what")
     nodes = placing.nodes.values()
     if what == "list_nodes":
-        reply.nodes.extend(node_record(node, now) for node in nodes)
+        reply.nodes.extend(node_record(node, placing, now) for node in nodes)
         reply.gateway.CopyFrom(gateway)
     elif what == "list_functions":
         names = sorted({name for node in nodes for name in node.offers})
@@ -38,11 +38,12 @@ def _function_record(name: str, placing: Placing) -> pb.FunctionRecord:
     return record
 
 
-def node_record(node: Node, now: float) -> pb.NodeRecord:
+def node_record(node: Node, placing: Placing, now: float) -> pb.NodeRecord:
     """What is known of a node, for people and programs."""
+    resting = placing.circuits.resting(node.node_id, now)
     return pb.NodeRecord(
         node_id=node.node_id,
-        status="away" if not node.is_here else "draining" if node.is_draining else "connected",
+        status=_status(node, rests=any(not item.function for item in resting)),
         slots=node.slots,
         running=node.running_count,
         finished=node.finished,
@@ -54,4 +55,13 @@ def node_record(node: Node, now: float) -> pb.NodeRecord:
         connected_s=now - node.session.connected_at,
         price=node.price,
         draining=why(node),
+        resting=resting,
     )
+
+
+def _status(node: Node, rests: bool) -> str:
+    if not node.is_here:
+        return "away"
+    if node.is_draining:
+        return "draining"
+    return "resting" if rests else "connected"

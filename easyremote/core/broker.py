@@ -26,7 +26,7 @@ from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
 from easyremote.core.draining import ENDING, MAX_HANDED_BACK, RETRY_AFTER_S, no_node_to_drain, reason_of
 from easyremote.core.explaining import as_text, explain, in_short
 from easyremote.core.invariants import check
-from easyremote.core.placing import Placing, queue_key
+from easyremote.core.placing import Placing, circuit_of, queue_key
 from easyremote.core.queues import Queues
 from easyremote.core.records import (
     LONGEST_S,
@@ -172,6 +172,7 @@ class Broker:
         passed_s = now - self._ticked_at
         self._forgive_standstill(passed_s)
         has_less = self._placing.time_passed(passed_s, now)
+        self._placing.circuits.tick(now)
         self._ticked_at = now
         for session in list(self._sessions.values()):
             if session.conn is None:
@@ -236,6 +237,7 @@ class Broker:
         session.away_since = self._now
         if session.node is not None:
             self._placing.changed(session.node)
+            self._placing.circuits.has_changed = self._placing.circuits.is_open
 
     def _node_connected(self, session: Session, state: pb.NodeState) -> None:
         other = self._placing.nodes.get(state.node_id)
@@ -320,7 +322,7 @@ class Broker:
         if call.client is not None:
             self._send(node.session, self._resume(call))
 
-    def _end_session(self, session: Session, why: str) -> None:
+    def _end_session(self, session: Session, why: str, said_goodbye: bool = False) -> None:
         """The peer is gone for good."""
         self._sessions.pop(session.session_id, None)
         if session.conn is not None:
@@ -332,16 +334,20 @@ class Broker:
             self._values.session_left(session, self._now)
             self._relay.source_left(session)
         if session.node is not None:
-            self._node_gone(session.node, why)
+            self._node_gone(session.node, why, said_goodbye)
         for call in list(session.calls.values()):
             self._abandon(call, f"its client is gone: {why}")
         for node in self._placing.nodes.values():
             node.share.gone(session.session_id)
 
-    def _node_gone(self, node: Node, why: str) -> None:
+    def _node_gone(self, node: Node, why: str, said_goodbye: bool) -> None:
         self._placing.remove(node)
         if node.running_count:
             self._placing.lost_calls(node)
+            if not said_goodbye:
+                self._placing.circuits.lost(node.node_id, self._now)
+        if said_goodbye:
+            self._placing.circuits.forget(node.node_id)
         for call in list(node.calls.values()):
             self._attempt_lost(call, node, why)
         self._fail_unplaceable()
@@ -608,6 +614,7 @@ class Broker:
         client = call.client
         if body in UNREPEATABLE:
             call.sent_item = True
+            call.failed_tasks += body == "failure"
         if body in ("result", "error"):
             self._attempt_ended(call, node, event, failed=body == "error")
             if body == "error" and event.error.retriable and self._tries_again(call, node, event.error):
@@ -635,12 +642,29 @@ class Broker:
                 node.learn(call.submit.function, event.run_s, len(call.submit.tasks) or 1, failed, needs_slot)
             is_to_blame = failed and not call.is_abandoned and event.error.code not in _ENDED_FROM_OUTSIDE
             node.ended(call, failed, is_to_blame, self._now)
+            if failed or self._placing.circuits.is_used:
+                self._note_for_circuits(call, node, event, is_to_blame)
             self._placing.changed(node)
         if call.is_abandoned:
             self._forget_at(node, call.call_id, call.attempt)
             self._drop(call)
         if first_time:
             self._dispatch_to(node)
+
+    def _note_for_circuits(self, call: Call, node: Node, event: pb.Event, is_to_blame: bool) -> None:
+        if call.is_claimed:
+            return  # what was sent to try a node was sent by this gateway
+        circuits, function = self._placing.circuits, circuit_of(call.key)
+        tasks = len(call.submit.tasks)
+        if is_to_blame:
+            circuits.failed(node.node_id, function, call.call_id, event.error, self._now)
+        elif event.HasField("error"):
+            circuits.left(node.node_id, function, call.call_id)
+        elif tasks and call.failed_tasks >= tasks:  # a bundle ends well though all its tasks have failed
+            error = pb.ErrorInfo(code="remote", message="all calls of a bundle raised")
+            circuits.failed(node.node_id, function, call.call_id, error, self._now)
+        else:
+            circuits.succeeded(node.node_id, function)
 
     def _tries_again(self, call: Call, node: Node, error: pb.ErrorInfo) -> bool:
         """Its attempt ended with an error after which it may be run again: its client needn't know of it."""
@@ -783,6 +807,8 @@ class Broker:
             return
         self._relay.attempt_left(call)
         if call.occupies_slot:
+            if self._placing.circuits.is_open:
+                self._placing.circuits.left(node.node_id, circuit_of(call.key), call.call_id)
             node.running_count -= 1
             self._release(call, node)
             node.trying.discard(call.key.function)
@@ -837,12 +863,13 @@ class Broker:
         node.drains(node.drain_reason, node.is_leaving)
         if node.is_draining:
             self._placing.keeping.left(node)
+        self._placing.circuits.has_changed = self._placing.circuits.is_open
         self._placing.changed(node)
         self._fail_unplaceable()
         self._dispatch_to(node)
 
     def _on_goodbye(self, session: Session, frame: pb.Frame) -> None:
-        self._end_session(session, "it said goodbye")
+        self._end_session(session, "it said goodbye", said_goodbye=True)
 
     def _on_heartbeat(self, session: Session, frame: pb.Frame) -> None:
         pass  # hearing it was all
@@ -860,6 +887,7 @@ class Broker:
         call.runs += 1
         call.passed_seq = 0
         call.is_claimed = False
+        call.failed_tasks = 0
         call.hold_until = None
         call.declined_at = None
         if not node.share.is_at_rest:
@@ -867,6 +895,8 @@ class Broker:
         if node.has_terms or call.key.needs is not None:
             call.grant = self._placing.grant(call.key, node)
         self._assign(call, node, CallEvent.DISPATCHED)
+        if self._placing.circuits.is_open:
+            self._placing.circuits.sent(node.node_id, circuit_of(call.key), call.call_id)
         submit = call.changed_submit()
         if call.grant is not None:
             submit.grant.CopyFrom(call.grant)
@@ -914,6 +944,14 @@ class Broker:
                 continue
             queues.remove(call)
             self._dispatch(call, node)
+
+    def _place_anew(self) -> None:
+        """Nodes rest, or don't any more, or went away while others rest: what waits may go elsewhere now."""
+        circuits = self._placing.circuits
+        while circuits.has_changed:
+            circuits.has_changed = False
+            for key in list(self._queues.by_key):
+                self._drain_queue(key)
 
     def _place_declined(self) -> None:
         """Something happened: what rather waited than went to a node that had credit may think otherwise now."""
@@ -991,7 +1029,7 @@ class Broker:
             node.session, pb.Frame(drain=pb.Drain(reason=reason))
         )  # so that it tells the gateway that comes next
         self._drain_changed(node)
-        return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._now)])
+        return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._placing, self._now)])
 
     def _explain(self, session: Session, query: pb.Query) -> pb.Answer:
         """Why a call of this client waits, or what would become of one like this."""
@@ -1071,6 +1109,8 @@ class Broker:
             placing.keeping.settle(self._queues)
         while placing.rooms.freed:
             self._dispatch_to(placing.rooms.freed.popitem()[0])
+        if placing.circuits.has_changed:
+            self._place_anew()
         if placing.declined:
             self._place_declined()
         actions, self._actions = self._actions, []
@@ -1097,6 +1137,10 @@ class Broker:
         """Assert every invariant. The simulation calls it after each event."""
         check(self._calls, self._queues, self._placing.nodes, self._sessions, self._by_conn)
         self._placing.check()
+        for node_id, probe in self._placing.circuits.probes():
+            tried = self._calls[probe]
+            assert tried.occupies_slot and tried.node is not None, "a probe runs"
+            assert tried.node.node_id == node_id, "at the node that it tries"
         if not self._is_ending:
             self._placing.check_waiting(self._queues)
         self._alarms.check()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from easyremote.core.draining import why
-from easyremote.core.placing import Placing, minor
+from easyremote.core.placing import Placing, circuit_of, minor
 from easyremote.core.queues import Queues
 from easyremote.core.records import Call, Node
 from easyremote.core.rooms import lacks_at
@@ -266,6 +266,16 @@ def _lacks_room(case: Case, node: Node) -> Finding | None:
     return Finding(LATER, "; ".join(map(str, lacking)), "other calls end there, or ask for less") if lacking else None
 
 
+def _rests(case: Case, node: Node) -> Finding | None:
+    key = case.call.key
+    found = case.placing.circuits.in_the_way(node.node_id, circuit_of(key), case.now)
+    if found is None or case.placing.trusts(node, key):
+        return None
+    why_it_rests, left_s = found
+    when = f"it rests for {span(left_s)} more" if left_s is not None else "one call tries it now"
+    return Finding(LATER, f"{when}: {why_it_rests}", "find out why they fail there, or wait", left_s)
+
+
 def _is_busy(case: Case, node: Node) -> Finding | None:
     if case.placing.has_room(node, case.call.key):
         return None
@@ -308,6 +318,7 @@ CHECKS: tuple[Check, ...] = (
     _is_away,
     _was_lost,
     _lacks_room,
+    _rests,
     _is_busy,
     _is_declined,
 )

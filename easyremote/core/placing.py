@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Sequence
 
+from easyremote.core.circuits import CODE, Circuits
 from easyremote.core.draining import all_drain
 from easyremote.core.keeping import Keeping
 from easyremote.core.nearness import MissingS, nearest
@@ -63,6 +64,7 @@ class Placing:
         self.declined: dict[QueueKey, None] = {}  # whose first call waits though a node has credit
         self.rooms = Rooms()
         self.keeping = Keeping(self._freed)
+        self.circuits = Circuits()
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class Placing:
     def _drop_pools(self) -> None:
         self._pools.clear()
         self._pool_of.clear()
+        self.circuits.has_changed = self.circuits.is_open
         self._rankings_of.clear()
         self._last = None
 
@@ -189,7 +192,15 @@ class Placing:
 
     def has_room(self, node: Node, key: QueueKey) -> bool:
         """Whether it has what they need now."""
-        return fits(node, key, self._pool(key))
+        return fits(node, key, self._pool(key)) and (not self.circuits.is_open or self.trusts(node, key))
+
+    def trusts(self, node: Node, key: QueueKey) -> bool:
+        """Whether calls of this key go there though they may have kept failing there."""
+        function = circuit_of(key)
+        if not self.circuits.concerns(function) or self.circuits.trusts(node.node_id, function):
+            return True
+        others = (other for other in self.candidates(key) if other.takes_calls and _is_affordable(other, key))
+        return self.circuits.first_to_end((other.node_id for other in others), function) == node.node_id
 
     def with_terms(self, key: QueueKey) -> Sequence[Node]:
         """Nodes that could run calls of this key, and where they need more than a slot."""
@@ -214,7 +225,9 @@ class Placing:
             is_free = nodes[0].has_credit if pool.terms is None else fits(nodes[0], key, pool)
             return nodes[0] if is_free else None
         options = call.submit.options
-        if len(nodes) > FEW and not key.cost_limit and not options.not_on and pool.terms is None and not call.refs:
+        may_rest = self.circuits.is_open and self.circuits.concerns(circuit_of(key))
+        is_plain = not key.cost_limit and not options.not_on and pool.terms is None and not call.refs and not may_rest
+        if len(nodes) > FEW and is_plain:
             strategy = self._strategy(options.strategy)
             ranking = self._ranking(pool, strategy, key.function)
             if ranking is not None:
@@ -223,6 +236,8 @@ class Placing:
             ready = [node for node in nodes if node.has_credit and _is_affordable(node, key)]
         else:
             ready = [node for node in nodes if fits(node, key, pool) and _is_affordable(node, key)]
+        if may_rest:
+            ready = [node for node in ready if self.trusts(node, key)]
         if options.not_on:
             ready = [node for node in ready if node.node_id not in options.not_on] or ready
         if not ready:
@@ -261,7 +276,11 @@ class Placing:
         others = [
             other
             for other in pool.fastest(key.function)
-            if other is not node and other.running_count and other.takes_calls and _is_affordable(other, key)
+            if other is not node
+            and other.running_count
+            and other.takes_calls
+            and _is_affordable(other, key)
+            and (not self.circuits.is_open or self.trusts(other, key))
         ]
         if not others:
             return False
@@ -341,6 +360,7 @@ class Placing:
             for ranking in pool.rankings.values():
                 ranking.check()
         self.keeping.check()
+        self.circuits.check()
 
     def expected_cost(self, node: Node, key: QueueKey) -> float:
         """What such a call is expected to cost there; 0 where none has run yet."""
@@ -408,6 +428,11 @@ class Placing:
             message=f"no function '{key.function[:200]}' on {where}{hint}",
             details={"close_names": "\n".join(close)},
         )
+
+
+def circuit_of(key: QueueKey) -> str:
+    """The name under which failures of such calls are kept."""
+    return CODE if key.is_code else key.function
 
 
 def queue_key(submit: pb.Submit) -> QueueKey:

@@ -385,6 +385,7 @@ class Call:
     passed_seq: int = 0  # the attempt's last event that the client has, or that was sent to it without a gap
     end_seq: int = 0  # the attempt's last event, once it ended
     is_handed_over: bool = False  # its frame waits to be written, or waited
+    failed_tasks: int = 0  # of a bundle, in its current attempt
     sent_item: bool = False  # its client has a stream item, or one is on its way there: it must not be run again
     seen_on: int | None = None  # the connection on which its client spoke of it last
     is_abandoned: bool = False  # its client doesn't want it any more

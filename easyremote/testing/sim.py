@@ -62,6 +62,7 @@ FAULTS = (
     "leave_client",
     "drain_node",
     "rest_node",
+    "break_node",
     "change_offers",
 )
 
@@ -395,7 +396,9 @@ class World:
         peer = peers[fault.target % len(peers)]
         if not peer.is_alive or (self.plan.gentle and not peer.is_up):
             return  # two short faults in a row would make a long one
-        if what in ("drain", "rest"):
+        if what == "break":
+            self.nodes[self.nodes.index(peer)].broken_until = self.schedule.now + fault.lasts_s  # type: ignore[arg-type]
+        elif what in ("drain", "rest"):
             self._drain(self.nodes[self.nodes.index(peer)], what, fault.lasts_s)  # type: ignore[arg-type]
         elif what == "cut":
             self._cut(peer, fault.lasts_s)

@@ -51,6 +51,7 @@ class SimNode(Peer):
         self.core = core.NodeSession(world.rng.randbytes(16), runtime, state, WindowSettings())
         self.revision = self.core.offer(self._specs())
         self._ticks = False
+        self.broken_until = 0.0  # its workers die until then, by the world's time
 
     def offer(self, functions: Iterable[str]) -> None:
         self.functions = list(functions)
@@ -160,6 +161,10 @@ class Run:
         self._is_stopping = False
 
     def begin(self) -> None:
+        if self._node.world.schedule.now < self._node.broken_until:
+            died = pb.Event(error=pb.ErrorInfo(code="worker_crashed", message="its worker died"))
+            self._node.after(self._rng.uniform(0, 0.05), lambda: self._emit(died, 0))
+            return
         arguments = self.attempt.submit.arguments
         if arguments.HasField("blob"):
             self._fetching = self._node.transfers.fetch(self.attempt.call_id, arguments, self._fetched)

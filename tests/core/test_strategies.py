@@ -600,7 +600,7 @@ def test_a_machine_that_fails_fast_does_not_swallow_the_calls() -> None:
         return sum(outcome.failures for outcome in Fleet(strategy, machines, works, check_every=5).run())
 
     assert failures("smart_adaptive") <= 6
-    assert failures("round_robin") > 30
+    assert failures("round_robin") <= 12  # its circuit is open most of the time
 
 
 class Whimsical:

@@ -99,6 +99,9 @@ PLANS = {
         fault_count=12,
         fault_lasts_s=(0.0, 4.0),
     ),
+    "broken nodes": Plan(
+        nodes=4, calls=80, once_only=0.3, streams=0.2, faults=("break_node", "cut_node", "crash_node"), fault_count=10
+    ),
     "changing offers": Plan(faults=("change_offers",), fault_count=10),
     "unreliable nodes": Plan(
         clients=1,

@@ -974,7 +974,7 @@ class NodeOutlook(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., outlook: _Optional[_Union[Outlook, str]] = ..., reason: _Optional[str] = ..., remedy: _Optional[str] = ..., expected_s: _Optional[float] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use", "draining")
+    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use", "draining", "resting")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -982,6 +982,17 @@ class NodeRecord(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class Resting(_message.Message):
+        __slots__ = ("function", "rests_s", "reason", "is_probed")
+        FUNCTION_FIELD_NUMBER: _ClassVar[int]
+        RESTS_S_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        IS_PROBED_FIELD_NUMBER: _ClassVar[int]
+        function: str
+        rests_s: float
+        reason: str
+        is_probed: bool
+        def __init__(self, function: _Optional[str] = ..., rests_s: _Optional[float] = ..., reason: _Optional[str] = ..., is_probed: _Optional[bool] = ...) -> None: ...
     class Use(_message.Message):
         __slots__ = ("slots", "millicpus", "memory_bytes", "gpus")
         class Gpu(_message.Message):
@@ -1021,6 +1032,7 @@ class NodeRecord(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     IN_USE_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    RESTING_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: str
     slots: int
@@ -1036,7 +1048,8 @@ class NodeRecord(_message.Message):
     capacity: Capacity
     in_use: NodeRecord.Use
     draining: str
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ..., draining: _Optional[str] = ...) -> None: ...
+    resting: _containers.RepeatedCompositeFieldContainer[NodeRecord.Resting]
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ..., draining: _Optional[str] = ..., resting: _Optional[_Iterable[_Union[NodeRecord.Resting, _Mapping]]] = ...) -> None: ...
 
 class FunctionRecord(_message.Message):
     __slots__ = ("spec", "nodes")
