@@ -18,7 +18,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim sim-strategies chaos bench bench-scale bench-micro bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim sim-long sim-strategies chaos bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -63,6 +63,9 @@ protos: venv ## Generate easyremote/wire/v1 from protos/
 
 sim: venv ## Run the simulations alone
 	@"$(BIN)/pytest" tests/sim $(ARGS)
+
+sim-long: venv ## Simulate 200,000 worlds on all processors; stops and goes on again (SIM_SEEDS=20000 ARGS="--minutes 10")
+	@"$(BIN)/python" -m tests.sim.long $(ARGS)
 
 sim-strategies: venv ## Judge the strategies in virtual time beside what nobody could do better
 	@"$(BIN)/python" -m benchmarks.strategies $(ARGS)

@@ -26,13 +26,16 @@ def check(
     for name, node in nodes.items():
         assert node.node_id == name and node.session.node is node, "a node is known by its name"
         assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
-        assert node.running_count == sum(call.occupies_slot for call in node.calls.values()), "slots are counted"
-        assert all(calls.get(call.call_id) is call for call in node.calls.values()), "a node's calls are known"
+        running = 0
+        for call_id, call in node.calls.items():
+            running += call.occupies_slot
+            assert calls.get(call_id) is call, "a node's calls are known"
+        assert node.running_count == running, "slots are counted"
         node.share.check(sessions)
     _check_rooms(nodes)
     for session in sessions.values():
-        for call in session.calls.values():
-            assert calls.get(call.call_id) is call and call.client is session, "a client's calls are known as its own"
+        for call_id, call in session.calls.items():
+            assert calls.get(call_id) is call and call.client is session, "a client's calls are known as its own"
         assert len(session.held_acks) <= MAX_HELD_ACKS, "few acknowledgements wait"
     for conn, session in by_conn.items():
         assert session.conn == conn, "a connection and its session know each other"

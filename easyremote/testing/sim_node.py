@@ -16,6 +16,8 @@ from easyremote.testing.sim_transfers import Incoming
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 TICK_S = 0.02
+LATER_TICK_S = 0.1
+"""Where every attempt has said that it began, there are only deadlines to look after."""
 
 
 class NodeWorld(Surroundings, Protocol):
@@ -141,10 +143,13 @@ class SimNode(Peer):
             self.after(TICK_S, self._tick)
 
     def _tick(self) -> None:
-        self.feed(self.core.tick(self.now))
+        effects = self.core.tick(self.now)
+        if effects or self.core.outbox:  # else nothing has changed that could be checked
+            self.feed(effects)
         self._ticks = not self.core.is_idle
         if self._ticks:
-            self.after(TICK_S, self._tick)
+            is_new = any(run.attempt.seq == 0 for run in self.runs.values())
+            self.after(TICK_S if is_new else LATER_TICK_S, self._tick)
 
 
 class Run:
