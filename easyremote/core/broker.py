@@ -813,6 +813,8 @@ class Broker:
             self._release(call, node)
             node.trying.discard(call.key.function)
             self._placing.changed(node)
+            if node.is_here:
+                self._placing.rooms.freed[node] = None  # another call may have waited for its slot
         node.calls.pop(call.call_id, None)
         call.node = None
         call.to(CallEvent.NODE_LOST)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from easyremote.core import client_session
 from easyremote.core.broker import Broker
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, new_id
@@ -196,6 +197,23 @@ def test_a_client_that_is_gone_has_its_calls_stopped_with_a_reason() -> None:
     assert "away for longer than the grace time" in cancel.reason
     node.emit(attempt, pb.Event(error=pb.ErrorInfo(code="cancelled")))
     assert bench.broker.leftovers() == []
+
+
+def test_a_call_that_is_given_up_when_its_client_returns_gives_its_slot_to_the_next_one() -> None:
+    """Regression ("long cuts", seed 82): the next one waited beside a free node until something else happened."""
+    bench, node, client = one_node(grace_s=5.0)
+    call_id = client.submit()
+    node.item(node.only_started())
+    other = bench.client()
+    waiting = other.submit()
+    client.cut()
+    bench.pass_time(6)
+    node.got("submit")
+    client.connect()
+    (judged,) = client.took(client_session.Judged)
+    assert judged.call_id == call_id and judged.error.code == "lost"
+    (submit,) = node.got("submit")
+    assert submit.call_id == waiting
 
 
 # ---- acknowledging ---------------------------------------------------------------------------------------------------
