@@ -379,7 +379,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _out_of_time(self) -> None:
         where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
-        self._settle(DeadlineExceeded(f"'{self.function}' took longer than its timeout{where}"), "its timeout ran out")
+        late = DeadlineExceeded(f"'{self.function}' took longer than its timeout{where}", which="total")
+        self._settle(late, "its timeout ran out")
 
     async def _events_async(self, collect: bool) -> AsyncIterator[_Opened]:
         self._check_process()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +36,10 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["Client", "RemoteNode"]
+
+
+MAX_TIMEOUT_S = 1e9
+"""The longest timeout, some thirty years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class CallOptions:
             value = getattr(options, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
+            if value is not None and name != "cost_limit" and value > MAX_TIMEOUT_S:
+                raise UsageError(f"{name} is at most {MAX_TIMEOUT_S:g} s, not {value!r}; None is without one")
         if options.retries is not None:
             retrying.check_retries(options.retries)
         if options.backoff is not None:
@@ -105,9 +110,9 @@ class CallOptions:
             node_id=self.node or "",
             strategy=self.strategy or "",
             cost_limit=self.cost_limit or 0.0,
-            timeout_s=_span(self.timeout),
-            queue_timeout_s=_span(self.queue_timeout),
-            run_timeout_s=_span(self.run_timeout),
+            timeout_s=self.timeout or 0.0,
+            queue_timeout_s=self.queue_timeout or 0.0,
+            run_timeout_s=self.run_timeout or 0.0,
             retries=self.retries or 0,
             retries_set=self.retries is not None,
             retry_on=self.retry_on,
@@ -516,7 +521,7 @@ class Client:
             self._cancel,
             self._taken,
             presenter or self._presenter,
-            None if timeout is None or _span(timeout) == 0 else time.monotonic() + timeout,
+            None if timeout is None else time.monotonic() + timeout,
             self._explain_waiting if self._options.explain_waiting else None,
         )
 
@@ -691,11 +696,6 @@ class RemoteNode:
         ]
         for call in calls:
             call.result()
-
-
-def _span(seconds: float | None) -> float:
-    """A timeout for the wire; 0 is none. One of years is none too."""
-    return seconds if seconds is not None and seconds < threading.TIMEOUT_MAX else 0.0
 
 
 def _title(function: Any) -> str:

@@ -528,9 +528,10 @@ class Connection:
     def _give_up(self) -> None:
         """The gateway didn't come back. The link goes on trying; the calls end."""
         self._give_up_timer = None
-        error = self._unreachable(self._give_up_after_s)
-        self._end_fetches(error)
+        self._end_fetches(self._unreachable(self._give_up_after_s))
         for call_id, call in list(self._calls.items()):
+            error = self._unreachable(self._give_up_after_s)
+            error.may_have_run = self._core.may_have_run(call_id)
             self._core.cancel(call_id, "the gateway is gone")
             self._forget(call_id)
             call._judged(error)

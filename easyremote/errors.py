@@ -159,9 +159,11 @@ class GatewayNotFound(Unavailable):
 
 
 class GatewayUnreachable(Unavailable, ConnectionError):
-    """There is an address, but no gateway answers there."""
+    """There is an address, but no gateway answers there. `may_have_run`: of a call that was given up for that, whether a node
+    may have begun it."""
 
     code = "gateway_unreachable"
+    may_have_run: bool = False
 
 
 class NoNodeAvailable(Unavailable):
@@ -310,9 +312,13 @@ class CallCancelled(EasyRemoteError):
 
 
 class DeadlineExceeded(EasyRemoteError, TimeoutError):
-    """A timeout of the call ran out; the message says which."""
+    """A timeout of the call ran out. `which`: "queue" (it waited for a node), "run" (one attempt) or "total" (the call)."""
 
     code = "deadline"
+
+    @property
+    def which(self) -> str:
+        return self.details.get("which", "")
 
 
 class ProtocolError(EasyRemoteError):

@@ -18,7 +18,14 @@ from easyremote import discovery
 from easyremote.batches import Batcher, Member
 from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
-from easyremote.errors import EasyRemoteError, EnvironmentMismatch, PayloadError, UsageError, WorkerCrashed
+from easyremote.errors import (
+    DeadlineExceeded,
+    EasyRemoteError,
+    EnvironmentMismatch,
+    PayloadError,
+    UsageError,
+    WorkerCrashed,
+)
 from easyremote.execution import routing
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
@@ -361,7 +368,13 @@ class Engine:
 
     def _stop_error(self, attempt_run: _Run) -> pb.ErrorInfo:
         code, message = attempt_run.stop or ("cancelled", f"node '{self.node_id}' is stopping")
-        return pb.ErrorInfo(code=code, message=message, node_id=self.node_id)
+        error = pb.ErrorInfo(code=code, message=message, node_id=self.node_id)
+        if code == "deadline":
+            attempt = attempt_run.attempt
+            error.details["which"] = attempt.which_timeout
+            is_runs = attempt.which_timeout == "run"  # one attempt's; another may do better
+            error.retriable = is_runs and is_named(DeadlineExceeded, attempt.submit.options.retry_on)
+        return error
 
     # ---- calls that run together ---------------------------------------------------------------------------------
 

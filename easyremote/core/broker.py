@@ -995,14 +995,12 @@ class Broker:
             why = "it had none left when it came"
         if call.state is CallState.QUEUED:
             self._queues.remove(call)
-        self._fail(
-            call,
-            pb.ErrorInfo(
-                code="deadline",
-                message=f"'{call.title}' waited {waited:.1f} s for a node and ran out of time: {why}",
-                details={"why": as_text(explanation)},
-            ),
-        )
+        is_total = call.deadline is not None and self._now >= call.deadline
+        text = f"'{call.title}' waited {waited:.1f} s for a node and ran out of time: {why}"
+        if call.runs:
+            text = f"{retrying.what_happened(call)}, and it ran out of time before it could run again: {why}"
+        details = {"which": "total" if is_total else "queue", "why": as_text(explanation)}
+        self._fail(call, pb.ErrorInfo(code="deadline", message=text, details=details))
 
     # ---- questions and large payloads ----------------------------------------------------------------------------
 

@@ -311,6 +311,14 @@ class ClientSession:
             self.flush_acks()
             self._send(pb.Frame(goodbye=pb.Goodbye()))
 
+    def may_have_run(self, call_id: bytes) -> bool:
+        """Whether a node may have begun this call, for all that is known here."""
+        call = self._open.get(call_id)
+        if call is None or not call.is_sent:
+            return False
+        options = call.submit.options
+        return call.was_allowed if options.retries_set and options.retries == 0 else True
+
     @property
     def open_count(self) -> int:
         """Calls that haven't ended for this side, those included whose end isn't taken yet."""
@@ -453,6 +461,7 @@ class ClientSession:
         """It never left this process."""
         del self._open[call.submit.call_id]
         late = pb.ErrorInfo(code="deadline", message="its timeout ran out before the gateway could be told of it")
+        late.details["which"] = "total"
         self._effects.append(Judged(call.submit.call_id, late))
 
     def _gateway_is_recovering(self) -> bool:

@@ -156,6 +156,7 @@ class Attempt:
     closed_at: float = 0.0  # when it was so far ahead that its producer was told to wait
     has_ended: bool = False
     stopping: str = ""
+    which_timeout: str = ""  # that it is stopped for: "run" or "total"
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -532,13 +533,16 @@ class NodeSession:
         return attempt.deadline is not None and self._now >= attempt.deadline and not attempt.has_ended
 
     def _end_late(self, attempt: Attempt) -> None:
+        attempt.which_timeout = "total"
         self._end_with(attempt, "deadline", "its timeout ran out before it could start")
 
     def _check_deadline(self, attempt: Attempt) -> None:
         timeouts = attempt.submit.options
         if attempt.run_deadline is not None and self._now >= attempt.run_deadline:
+            attempt.which_timeout = "run"
             self._stop(attempt, "deadline", f"it ran longer than run_timeout={timeouts.run_timeout_s:g} s")
         elif attempt.deadline is not None and self._now >= attempt.deadline:
+            attempt.which_timeout = "total"
             self._stop(attempt, "deadline", "its timeout ran out while it ran")
 
     def _stop(self, attempt: Attempt, code: str, message: str) -> None:
@@ -552,6 +556,8 @@ class NodeSession:
 
     def _end_with(self, attempt: Attempt, code: str, message: str) -> None:
         error = pb.ErrorInfo(code=code, message=message, node_id=self._state.node_id)
+        if attempt.which_timeout:
+            error.details["which"] = attempt.which_timeout
         self._emit(attempt, pb.Event(error=error))
 
     def _emit(self, attempt: Attempt, event: pb.Event, size: int = 0) -> None:
