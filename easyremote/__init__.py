@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from easyremote.config import GatewaySettings as GatewaySettings
     from easyremote.config import JobSettings as JobSettings
     from easyremote.core.strategies import register_strategy as register_strategy
+    from easyremote.current import current_call as current_call
     from easyremote.errors import *  # noqa: F403
     from easyremote.jobs import Job as Job
+    from easyremote.model import CurrentCall as CurrentCall
     from easyremote.model import Explanation as Explanation
     from easyremote.model import FunctionInfo as FunctionInfo
     from easyremote.model import GatewayInfo as GatewayInfo
@@ -37,6 +39,7 @@ _HOMES = {
     "Call": "calls",
     "Client": "client",
     "ComputeNode": "node",
+    "CurrentCall": "model",
     "Explanation": "model",
     "FunctionInfo": "model",
     "GatewayInfo": "model",
@@ -51,6 +54,7 @@ _HOMES = {
     "RemoteNode": "client",
     "RestInfo": "model",
     "Server": "server",
+    "current_call": "current",
     "progress": "reporting",
     "register_strategy": "core.strategies",
     "track": "reporting",

@@ -237,7 +237,7 @@ class _InWorker:
         engine, (code, encoded) = self._engine, self._code
         worker: WorkerProcess | None = None
         try:
-            worker = await engine._pool.take(code.digest)
+            worker = await engine._pools.take(code.digest, self.members[0].run.attempt.submit.grant)
             submit = pb.Submit(call_id=self._id, options=pb.Options(output=True))
             submit.code.CopyFrom(await engine.code_for(worker, code, encoded, self._id))
             spec = self._registered.spec
@@ -257,7 +257,7 @@ class _InWorker:
                 if self._worker is not None and not self._end.done():
                     worker.kill()
                 self._worker = None
-                engine._pool.give_back(worker)
+                worker.pool.give_back(worker)
             for member in self.members:
                 if member.batch is self:
                     engine.forget_payload(member.payload)
@@ -275,7 +275,7 @@ class _InWorker:
         self._began = monotonic()
         worker.run(submit)
         await asyncio.shield(self._end)
-        self._engine._pool.learn(submit.code.digest, monotonic() - self._began)
+        worker.pool.learn(submit.code.digest, monotonic() - self._began)
 
     def _event(self, event: pb.Event) -> None:
         if event.call_id != self._id:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from easyremote import discovery, jobs, retrying
+from easyremote import discovery, jobs, needs, retrying
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
@@ -21,11 +21,13 @@ from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import Explanation, FunctionInfo, GatewayInfo, GpuInfo, JobInfo, NodeInfo, RestInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo
+from easyremote.needs import FunctionNeeds, Size, of_function
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.retrying import RetryOn
 from easyremote.runtime import python_minor, random_id
+from easyremote.views import function_info, node_info
 from easyremote.waiting import explanation_of
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -62,6 +64,12 @@ class CallOptions:
     keep: bool = False
     explain_waiting: bool = True
     durable: bool = False
+    slots: int | None = None
+    cpus: float | None = None
+    memory: Size | None = None
+    gpus: int | None = None
+    gpu_memory: Size | None = None
+    labels: Mapping[str, str] | None = None
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -79,6 +87,7 @@ class CallOptions:
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
             if value is not None and name != "cost_limit" and value > MAX_TIMEOUT_S:
                 raise UsageError(f"{name} is at most {MAX_TIMEOUT_S:g} s, not {value!r}; None is without one")
+        options.needs()  # raises where they are wrong
         if options.retries is not None:
             retrying.check_retries(options.retries)
         if options.backoff is not None:
@@ -122,7 +131,12 @@ class CallOptions:
             output=self.output,
             priority=self.priority,
             keep=self.keep,
+            needs=self.needs(),
         )
+
+    def needs(self) -> pb.Needs | None:
+        """What is said of resources. Raises UsageError for what can't be."""
+        return needs.to_wire({name: getattr(self, name) for name in needs.NAMES})
 
 
 class Client:
@@ -331,6 +345,10 @@ class Client:
         default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on the node, and the call gives
         a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told why after 2 s) · `durable`
         (True: calls are jobs, see `submit_job`).
+
+        What a call needs while it runs, instead of what its function says: `slots` · `cpus` · `memory` (bytes, or "4GiB") ·
+        `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·
+        `labels` (that its node must have). It waits where it fits later, and raises InsufficientResources where it never does.
         """
         other = copy.copy(self)
         other._options = CallOptions.checked(self._options, changes)
@@ -348,7 +366,7 @@ class Client:
     def list_nodes(self) -> list[NodeInfo]:
         """The nodes that the gateway knows, by name."""
         answer = self._connection.query(pb.Query(list_nodes=pb.Query.ListNodes()))
-        return sorted((_node_info(record) for record in answer.nodes), key=lambda node: node.node_id)
+        return sorted((node_info(record) for record in answer.nodes), key=lambda node: node.node_id)
 
     def get_node_status(self, node_id: str) -> NodeInfo:
         """One node. Raises NodeGone when the gateway doesn't know it, naming those that it does."""
@@ -381,12 +399,12 @@ class Client:
         answer = self._connection.query(query)
         if answer.HasField("error"):
             raise from_code(answer.error.code, answer.error.message)
-        return _node_info(answer.nodes[0])
+        return node_info(answer.nodes[0])
 
     def list_functions(self) -> list[FunctionInfo]:
         """The functions that can be called, by name."""
         answer = self._connection.query(pb.Query(list_functions=pb.Query.ListFunctions()))
-        return [_function_info(record) for record in answer.functions]
+        return [function_info(record) for record in answer.functions]
 
     def explain(self, function: str | Callable[..., Any], **options: Any) -> Explanation:
         """Where a call of this function could run, what is in the way at each node, what would change it, and when.
@@ -591,6 +609,7 @@ class RemoteNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> F: ...
     @overload
     def register(
@@ -605,6 +624,7 @@ class RemoteNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -619,15 +639,17 @@ class RemoteNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> Any:
         """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
 
         Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
         it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
-        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. Raises UnpicklableError,
+        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. So does what each call
+        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. Raises UnpicklableError,
         EnvironmentMismatch.
         """
-        rule = retrying.rule(retries, retry_on, backoff)
+        rule, wanted = retrying.rule(retries, retry_on, backoff), of_function(needs)
         if function is None:
             return functools.partial(
                 self.register,
@@ -640,12 +662,13 @@ class RemoteNode:
                 batch=batch,
                 batch_wait=batch_wait,
                 batch_split=batch_split,
+                **needs,
             )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
         chosen = introspect.check_name(name or introspect.function_name(function))
         spec = introspect.spec_of(
-            function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule
+            function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule, **wanted
         )
         declare(spec, function, batch, batch_wait, batch_split)
         shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
@@ -690,10 +713,8 @@ class RemoteNode:
 
     def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})
-        calls = [
-            self._client.with_options(node=node_id, label=label, timeout=60.0).start_call(label, code, nothing)
-            for node_id in self.node_ids
-        ]
+        client = self._client.with_options(label=label, timeout=60.0, **dict.fromkeys(needs.NAMES))
+        calls = [client.with_options(node=node_id).start_call(label, code, nothing) for node_id in self.node_ids]
         for call in calls:
             call.result()
 
@@ -726,72 +747,3 @@ def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iter
     finally:
         for call in open_calls:
             call.cancel("its map ended early")
-
-
-_KINDS = {
-    pb.FUNCTION_KIND_GENERATOR: "generator",
-    pb.FUNCTION_KIND_COROUTINE: "coroutine",
-    pb.FUNCTION_KIND_ASYNC_GENERATOR: "async_generator",
-}
-
-
-def _function_info(record: pb.FunctionRecord) -> FunctionInfo:
-    spec = record.spec
-    signature = introspect.signature_of(spec)
-    return FunctionInfo(
-        name=spec.name,
-        signature=str(signature) if signature is not None else "(...)",
-        kind=_KINDS.get(spec.kind, "function"),
-        nodes=tuple(sorted(record.nodes)),
-        version=spec.version,
-        doc=spec.doc,
-        shipped=spec.shipped,
-    )
-
-
-def _node_info(record: pb.NodeRecord) -> NodeInfo:
-    load = record.load
-    gpus = tuple(
-        GpuInfo(
-            index=gpu.index,
-            name=gpu.name,
-            uuid=gpu.uuid,
-            memory_used_bytes=gpu.memory_used_bytes,
-            memory_total_bytes=gpu.memory_total_bytes,
-            utilization_percent=gpu.utilization_percent,
-            temperature_c=gpu.temperature_c,
-            power_w=gpu.power_w,
-        )
-        for gpu in load.gpus
-    )
-    resources: dict[str, Any] = {}
-    if record.HasField("load"):
-        resources = {
-            "cpus": load.cpus,
-            "cpu_percent": load.cpu_percent,
-            "memory_used_bytes": load.memory_used_bytes,
-            "memory_total_bytes": load.memory_total_bytes,
-            "gpus": len(gpus),
-        }
-    return NodeInfo(
-        node_id=record.node_id,
-        status=record.status,
-        functions=tuple(record.functions),
-        slots=record.slots,
-        running=record.running,
-        load=record.running / record.slots if record.slots else 0.0,
-        resources=resources,
-        gpus=gpus,
-        finished=record.finished,
-        failed=record.failed,
-        python=record.runtime.python,
-        version=record.runtime.easyremote,
-        host=record.runtime.host,
-        pid=record.runtime.pid,
-        platform=record.runtime.platform,
-        labels=dict(record.labels),
-        connected_s=record.connected_s,
-        price=record.price,
-        draining=record.draining,
-        resting=tuple(RestInfo(item.function, item.rests_s, item.reason, item.is_probed) for item in record.resting),
-    )

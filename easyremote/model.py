@@ -10,6 +10,7 @@ from typing import Any, cast
 from easyremote.tables import Table
 
 __all__ = [
+    "CurrentCall",
     "Explanation",
     "FunctionInfo",
     "GatewayInfo",
@@ -57,8 +58,29 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
+class CurrentCall(Record):
+    """The call that runs here, as its function sees it.
+
+    `call_id`: 32 hex digits; short calls that travel together have one. `attempt`: 1 for the first. `gpus`: indexes of the GPUs
+    that are set aside for it, as NVML counts them. `deadline`: when it will be stopped, on the clock of `time.monotonic()`; None
+    where it has no timeout.
+    """
+
+    call_id: str
+    node_id: str
+    attempt: int = 1
+    gpus: tuple[int, ...] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class GpuInfo(Record):
-    """One GPU as NVML measured it a moment ago. Sizes in bytes, temperature in °C, power in W."""
+    """One GPU as NVML measured it a moment ago, and what calls hold of it. Sizes in bytes, temperature in °C, power in W.
+
+    `own_memory_bytes`: of the memory in use, that of the node's own processes. `offered_bytes`: what calls may use;
+    `held_bytes`: what running calls hold; `calls`: how many they are; `is_exclusive`: one call has it for itself. `lost`: why it
+    can't be used any more; empty: it can.
+    """
 
     index: int
     name: str
@@ -68,6 +90,12 @@ class GpuInfo(Record):
     utilization_percent: float
     temperature_c: float
     power_w: float
+    own_memory_bytes: int = 0
+    offered_bytes: int = 0
+    held_bytes: int = 0
+    calls: int = 0
+    is_exclusive: bool = False
+    lost: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +117,9 @@ class NodeInfo(Record):
     function, or "away" for one whose connection broke a moment ago. `draining`: why it takes none; empty where it does.
     `resting`: functions whose calls kept failing there. `load`: running calls as a part of the slots, 0 to 1 (above it when more
     are on their way). `resources`: what was measured on its machine (`cpus`, `cpu_percent`, `memory_used_bytes`,
-    `memory_total_bytes`, `gpus`); empty until the first measurement.
+    `memory_total_bytes`, `gpus`); empty until the first measurement. `capacity`: what it offers to calls that say
+    what they need (`slots`, `cpus`, `memory_bytes`, `gpus`); `in_use`: what running calls hold of that, also those of other nodes
+    that share it.
     """
 
     node_id: str
@@ -112,11 +142,17 @@ class NodeInfo(Record):
     price: float = 0.0
     draining: str = ""
     resting: tuple[RestInfo, ...] = ()
+    capacity: dict[str, Any] = field(default_factory=dict[str, Any])
+    in_use: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionInfo(Record):
-    """A function and the nodes that offer it. `kind`: function, generator, coroutine or async_generator."""
+    """A function and the nodes that offer it. `kind`: function, generator, coroutine or async_generator.
+
+    `needs`: what each of its calls needs, as it was declared (`gpus`, `gpu_memory`, …). `max_concurrency`: how many of them a
+    node has at work at once; 0: as many as it has slots.
+    """
 
     name: str
     signature: str
@@ -125,6 +161,8 @@ class FunctionInfo(Record):
     version: str
     doc: str
     shipped: bool
+    needs: dict[str, Any] = field(default_factory=dict[str, Any])
+    max_concurrency: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -9,15 +10,16 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from easyremote import discovery, lifetime, retrying
 from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
-from easyremote.execution import functions
+from easyremote.execution import capacity, functions
 from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
 from easyremote.serving import Engine, Registered
 from easyremote.transport.link import CONNECT_TIMEOUT_S
@@ -36,6 +38,10 @@ class ComputeNode:
     made from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
     `max_value_bytes`: what values of refs may take here beyond those that running calls use (default: a quarter of the memory).
+
+    What calls that say what they need may have of it, found by itself where nothing is said: `cpus` (processors), `memory`
+    (bytes, or "64GiB"), `gpus` (how many, or a list of their indexes; 0: none), `gpu_memory` (of each GPU at most). See
+    docs/resources.md.
     """
 
     def __init__(
@@ -45,6 +51,10 @@ class ComputeNode:
         *,
         token: str | None = None,
         slots: int | None = None,
+        cpus: float | None = None,
+        memory: Size | None = None,
+        gpus: int | Sequence[int] | None = None,
+        gpu_memory: Size | None = None,
         labels: Mapping[str, str] | None = None,
         price: float = 0.0,
         max_value_bytes: int | None = None,
@@ -58,6 +68,7 @@ class ComputeNode:
         if max_value_bytes is not None and not max_value_bytes >= 0:
             raise UsageError(f"max_value_bytes is a number of bytes, not {max_value_bytes!r}")
         self._max_value_bytes = max_value_bytes if max_value_bytes is not None else _quarter_of_memory()
+        self._offered = offered(cpus, memory, gpus, gpu_memory)
         self._gateway = gateway
         self._token = token
         self._state = pb.NodeState(
@@ -89,6 +100,7 @@ class ComputeNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> F: ...
     @overload
     def register(
@@ -104,6 +116,7 @@ class ComputeNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -119,6 +132,7 @@ class ComputeNode:
         batch: int | None = None,
         batch_wait: float | str = BATCH_WAIT_S,
         batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
     ) -> Any:
         """Offer a function: plain, generator, `async def` or async generator. Works as a decorator with and without arguments,
         and returns the function as it is.
@@ -136,8 +150,13 @@ class ComputeNode:
         `batch_wait`: how long the first call of a batch waits for others at most, in seconds or as a text like "5ms".
         `batch_split`: when a run for several calls raises, each is run again alone; False fails all. See docs/batching.md.
 
+        What each of its calls needs while it runs, so that the gateway sends no more than fit: `slots`, `cpus`, `memory`, `gpus`
+        (whole ones, for it alone), `gpu_memory` (of each of these; without `gpus` a part of one that others share), `labels`
+        that the node must have. `max_concurrency`: how many of its calls are at work here at once. See docs/resources.md.
+
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """
+        wanted = of_function(needs)
         rule = retrying.rule(retries, retry_on, backoff)
         if function is None:
             return functools.partial(
@@ -152,13 +171,14 @@ class ComputeNode:
                 batch=batch,
                 batch_wait=batch_wait,
                 batch_split=batch_split,
+                **needs,
             )
         if not callable(function):
             raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
         if isolation not in ("thread", "process"):
             raise UsageError(f"isolation is 'thread' or 'process', not {isolation!r}")
         chosen = functions.check_name(name or functions.function_name(function))
-        declared = {"load_balancing": load_balancing, "idempotent": idempotent, "retry": rule}
+        declared = {"load_balancing": load_balancing, "idempotent": idempotent, "retry": rule, **wanted}
         spec = functions.spec_of(function, chosen, version=secrets.token_hex(6), **declared)
         declare(spec, function, batch, batch_wait, batch_split)
         registered = Registered(spec, function)
@@ -241,6 +261,9 @@ class ComputeNode:
         lifetime.serving(self, is_elsewhere, self.drain_as_told)
 
     async def _open(self, endpoint: discovery.Endpoint, connect_timeout: float, warm: bool) -> Engine:
+        said = self._offered
+        found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
+        self._state.capacity.CopyFrom(found)
         engine = Engine(self.node_id, endpoint, self._state, self._max_value_bytes)
         engine.functions = self._functions
         await engine.start(connect_timeout)

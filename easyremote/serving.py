@@ -27,11 +27,13 @@ from easyremote.errors import (
     WorkerCrashed,
 )
 from easyremote.execution import routing
+from easyremote.execution.context import left_s
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
-from easyremote.execution.pool import WorkerDied, WorkerPool, WorkerProcess
+from easyremote.execution.pool import WorkerDied, WorkerProcess
+from easyremote.execution.pools import WorkerPools
 from easyremote.execution.retriable import is_named
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
@@ -109,7 +111,7 @@ class Engine:
         self._endpoint = endpoint
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
-        self._pool = WorkerPool(node_id)
+        self._pools = WorkerPools(node_id)
         self._batchers: dict[str, Batcher] = {}
         self._session_locks: dict[str, asyncio.Lock] = {}
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
@@ -170,7 +172,7 @@ class Engine:
         await self._link.close()
         await self.values.close()
         await self._transfers.close()
-        await self._pool.close()
+        await self._pools.close()
         self._threads.close()
         if self._async_loop is not None and self._async_thread is not None:
             self._async_loop.call_soon_threadsafe(self._async_loop.stop)
@@ -201,7 +203,7 @@ class Engine:
 
     def prepare_worker(self) -> None:
         """Start one worker process ahead of the first call that needs it."""
-        self._pool.prepare()
+        self._pools.prepare()
 
     async def offers_changed(self) -> None:
         """Tell the gateway what is offered now, and wait until calls find it."""
@@ -278,6 +280,8 @@ class Engine:
         attempt_run = _Run(attempt)
         self._runs[attempt.key] = attempt_run
         submit = attempt.submit
+        if attempt.deadline is not None:
+            submit.options.timeout_s = left_s(attempt.deadline)
         try:
             if submit.HasField("code"):
                 attempt.started.version = submit.code.spec.version
@@ -540,13 +544,13 @@ class Engine:
             await self.offers_changed()
             self._succeed(attempt_run)
         elif code.kind == pb.Code.KIND_CLOSE_SESSION:
-            self._pool.close_session(submit.options.session_id)
+            self._pools.close_session(submit.options.session_id)
             self._session_locks.pop(submit.options.session_id, None)
             self._succeed(attempt_run)
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
             async with lock:
-                worker = self._pool.take_for_session(submit.options.session_id)
+                worker = self._pools.take_for_session(submit.options.session_id, submit.grant)
                 await self._run_in_worker(attempt_run, code, None, worker)
         else:
             await self._run_in_worker(attempt_run, code, None)
@@ -574,7 +578,9 @@ class Engine:
     ) -> None:
         """Run it in a worker process, any or this one, and wait for its end. `encoded`: the code, where the node holds it."""
         attempt = attempt_run.attempt
-        submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options)
+        submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options, attempt=attempt.number)
+        if attempt.is_granted:
+            submit.grant.CopyFrom(attempt.submit.grant)
         if attempt.submit.tasks:
             submit.tasks.extend(attempt.submit.tasks)
             submit.skipped_tasks.extend(attempt.submit.skipped_tasks)
@@ -583,12 +589,12 @@ class Engine:
         if attempt.submit.refs:
             attempt_run.values = await self._values_in_files(attempt.submit, submit.arguments)
             submit.refs.extend(files_for_worker(attempt_run.values))
-        worker = worker or await self._take_worker(code.digest)
+        worker = worker or await self._take_worker(code.digest, attempt.submit.grant)
         began = monotonic()
         try:
             submit.code.CopyFrom(await self.code_for(worker, code, encoded, attempt.call_id))
         except BaseException:
-            self._pool.give_back(worker)
+            worker.pool.give_back(worker)
             self.forget_payload(submit.arguments)
             raise
         ended: asyncio.Future[None] = self._loop.create_future()
@@ -602,12 +608,12 @@ class Engine:
             worker.interrupt()
         try:
             await asyncio.shield(ended)
-            self._pool.learn(code.digest, attempt_run.busy_s or monotonic() - began)
+            worker.pool.learn(code.digest, attempt_run.busy_s or monotonic() - began)
         finally:
             attempt_run.worker = None
             if not ended.done():
                 worker.kill()
-            self._pool.give_back(worker)
+            worker.pool.give_back(worker)
             self.forget_payload(submit.arguments)
             self.forget_payload(submit.code.payload)
 
@@ -627,9 +633,9 @@ class Engine:
         told.payload.CopyFrom(payload)
         return told
 
-    async def _take_worker(self, digest: str) -> WorkerProcess:
+    async def _take_worker(self, digest: str, grant: pb.Grant) -> WorkerProcess:
         try:
-            return await self._pool.take(digest)
+            return await self._pools.take(digest, grant)
         except OSError as error:
             text = f"node '{self.node_id}' can't start a worker process: {error}"
             raise WorkerCrashed(text, may_have_run=False) from error
@@ -798,7 +804,8 @@ class Engine:
                 return  # the interpreter is ending
             self._core.report(load)
             self._link.flush()
-            self._pool.trim()
+            self._pools.measured(load.gpus)
+            self._pools.trim()
             await asyncio.sleep(LOAD_EVERY_S)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:

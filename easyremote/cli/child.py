@@ -3,7 +3,8 @@
 It reads one line of JSON from standard input, starts, and writes one line of JSON to standard output:
 
     gateway   {"port": 0, "token": null}                                           {"address": …, "token": …, "pid": …}
-    node      {"address": …, "token": …, "node_id": …, "slots": …, "labels": …}    {"node_id": …, "pid": …}
+    node      {"address": …, "token": …, "node_id": …, "slots": …, "labels": …,
+               "cpus": …, "memory": …, "gpus": …, "gpu_memory": …}                 {"node_id": …, "pid": …}
 
 or {"error": message, "code": wire code}, and exits with 1. It lives until its standard input ends, its parent ends, or SIGTERM; a
 parent that dies in any way takes it along. SIGINT does nothing: the kernel of a notebook is interrupted together with its whole
@@ -85,6 +86,10 @@ def _service(arguments: list[str]) -> tuple[Server | ComputeNode, dict[str, Any]
             token=request.get("token"),
             slots=request.get("slots"),
             labels=request.get("labels"),
+            cpus=request.get("cpus"),
+            memory=request.get("memory"),
+            gpus=request.get("gpus"),
+            gpu_memory=request.get("gpu_memory"),
         )
         node.serve(warm=True)
         return node, {"node_id": node.node_id, "pid": os.getpid()}

@@ -77,6 +77,15 @@ Slots = Annotated[
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A fact about the node; may be repeated.")
 ]
+Cpus = Annotated[
+    float | None,
+    typer.Option("--cpus", metavar="N", help="Processors for calls that say what they need; all without it."),
+]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory for them, e.g. 64GiB.")]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="N", help="GPUs for them: how many, or which, e.g. 0,2 or 1, for one.")
+]
+GpuMemory = Annotated[str | None, typer.Option("--gpu-memory", metavar="SIZE", help="Memory of each GPU for them.")]
 Price = Annotated[
     float, typer.Option("--price", metavar="P", min=0.0, help="What one second of one call costs.", show_default=False)
 ]
@@ -144,6 +153,10 @@ def join(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="host:port of the gateway.", show_default=False)],
     name: Name = None,
     slots: Slots = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    gpus: Gpus = None,
+    gpu_memory: GpuMemory = None,
     label: Labels = None,
     price: Price = 0.0,
     wait: Wait = 0.0,
@@ -161,9 +174,10 @@ def join(
     """
     with reported():
         from easyremote.cli.serving import NodeOptions, run
-        from easyremote.cli.values import read_labels
+        from easyremote.cli.values import read_labels, read_offered
 
-        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace))
+        offered = read_offered(cpus, memory, gpus, gpu_memory)
+        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered))
 
 
 @app.command()
@@ -175,6 +189,10 @@ def node(
     gateway: Gateway = None,
     name: Name = None,
     slots: Slots = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    gpus: Gpus = None,
+    gpu_memory: GpuMemory = None,
     label: Labels = None,
     price: Price = 0.0,
     wait: Wait = 0.0,
@@ -204,9 +222,10 @@ def node(
             change(functions, gateway, reason)
             return
         from easyremote.cli.serving import NodeOptions, load_functions, run
-        from easyremote.cli.values import read_labels
+        from easyremote.cli.values import read_labels, read_offered
 
-        options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace)
+        offered = read_offered(cpus, memory, gpus, gpu_memory)
+        options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered)
         run(gateway, load_functions(functions), options)
 
 

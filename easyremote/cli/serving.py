@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from easyremote.cli.exits import tell
@@ -39,12 +39,20 @@ class NodeOptions:
     price: float
     wait_s: float
     drain_grace_s: float = DRAIN_GRACE_S
+    offered: dict[str, Any] = field(default_factory=dict[str, Any])  # more arguments of ComputeNode
 
 
 def run(gateway: str | None, functions: Mapping[str, Callable[..., Any]], options: NodeOptions) -> None:
     """A node, until a signal ends it."""
     with StopSignals() as signals:
-        node = ComputeNode(gateway, options.name, slots=options.slots, labels=options.labels, price=options.price)
+        node = ComputeNode(
+            gateway,
+            options.name,
+            slots=options.slots,
+            labels=options.labels,
+            price=options.price,
+            **options.offered,
+        )
         machine = measure()
         for name, function in functions.items():
             node.register(function, name=name)
@@ -118,6 +126,9 @@ def _summary(
         *(("GPU", f"{gpu.index}: {gpu.name}, {gpu.memory_total_bytes / 2**30:.1f} GiB") for gpu in machine.gpus),
         ("Slots", f"{node.slots} calls at once"),
     ]
+    if options.offered:
+        offered = ", ".join(f"{name}={value}" for name, value in options.offered.items())
+        facts.append(("Offers", f"{offered}; else what is found"))
     if options.labels:
         facts.append(("Labels", ", ".join(f"{key}={value}" for key, value in options.labels.items())))
     if options.price:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from easyremote.client import Client
-from easyremote.model import FunctionInfo, GatewayInfo, NodeInfo, RestInfo
+from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo, RestInfo
 
 WIDTH_OF_PIPES = 120
 
@@ -109,15 +109,16 @@ def _gpus_table(nodes: Sequence[NodeInfo]) -> Table:
     table = _table("\nGPUs")
     table.add_column("Node", overflow="fold", style="cyan")
     table.add_column("GPU", overflow="fold")
-    for name in ("Use", "Memory", "Temperature", "Power"):
+    for name in ("Use", "Memory", "Calls", "Temperature", "Power"):
         table.add_column(name, justify="right", no_wrap=True)
     for node in nodes:
         for gpu in node.gpus:
             table.add_row(
                 node.node_id,
-                f"{gpu.index}: {gpu.name}",
+                f"{gpu.index}: {gpu.name}" + (f" ({gpu.lost})" if gpu.lost else ""),
                 f"{gpu.utilization_percent:.0f} %",
                 gib(gpu.memory_used_bytes, gpu.memory_total_bytes),
+                calls_on(gpu),
                 f"{gpu.temperature_c:.0f} °C",
                 f"{gpu.power_w:.0f} W",
             )
@@ -136,6 +137,13 @@ def _functions_table(functions: Sequence[FunctionInfo]) -> Table:
             ", ".join(function.nodes),
         )
     return table
+
+
+def calls_on(gpu: GpuInfo) -> str:
+    """`1 alone`, `2: 12 GiB`; what they said that they need, not what they use. Empty: none."""
+    if not gpu.calls:
+        return ""
+    return f"{gpu.calls} alone" if gpu.is_exclusive else f"{gpu.calls}: {gpu.held_bytes / 2**30:.1f} GiB"
 
 
 def gib(used_bytes: float, total_bytes: float) -> str:

@@ -56,6 +56,20 @@ def read_labels(texts: Iterable[str]) -> dict[str, str]:
     return labels
 
 
+def read_offered(cpus: float | None, memory: str | None, gpus: str | None, gpu_memory: str | None) -> dict[str, Any]:
+    """Arguments of `ComputeNode` for what is given. `gpus`: "2" is a number of them, "0,2" and "1," are indexes.
+
+    Raises UsageError for GPUs that are neither.
+    """
+    said: dict[str, Any] = {"cpus": cpus, "memory": memory, "gpu_memory": gpu_memory}
+    if gpus is not None:
+        parts = [part.strip() for part in gpus.removesuffix(",").split(",")]
+        if not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(f"--gpus is a number of GPUs, or their indexes with commas between them, not '{gpus}'")
+        said["gpus"] = [int(part) for part in parts] if "," in gpus else int(gpus)
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def to_json(value: Any) -> str:
     """One line of JSON. What JSON has no word for becomes the nearest that it has: an array or a set a list, bytes base64, a
     dataclass an object, NaN and the infinities null, anything else its text."""

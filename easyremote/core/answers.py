@@ -5,6 +5,7 @@ from __future__ import annotations
 from easyremote.core.draining import why
 from easyremote.core.placing import Placing
 from easyremote.core.records import Node
+from easyremote.core.rooms import in_use
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -56,6 +57,8 @@ def node_record(node: Node, placing: Placing, now: float) -> pb.NodeRecord:
         price=node.price,
         draining=why(node),
         resting=resting,
+        capacity=node.capacity,
+        in_use=in_use(node),
     )
 
 

@@ -135,6 +135,7 @@ class Node:
     is_out_of_sight: bool = False
     load: pb.Load | None = None
     room: Room = field(init=False)
+    capacity: pb.Capacity | None = None  # as it told
     has_terms: bool = (
         False  # a function that it offers needs more than a slot, or may not be at work as often as it likes
     )

@@ -34,6 +34,7 @@ class Rooms:
 
     def furnish(self, node: Node, capacity: pb.Capacity) -> None:
         """A node came, and says what it offers."""
+        node.capacity = capacity
         room, cpus, memory = node.room, min(capacity.millicpus, 2**31), min(capacity.memory_bytes, LARGEST)
         room.cpus = self._pot(node, "cpus", cpus, capacity.shares_cpus)
         room.memory = self._pot(node, "memory", memory, capacity.shares_memory)

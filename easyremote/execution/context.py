@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any, Protocol
+
+from easyremote.model import CurrentCall
+from easyremote.wire.v1 import gateway_pb2 as pb
 
 
 class Emitter(Protocol):
@@ -11,6 +15,10 @@ class Emitter(Protocol):
 
     call_id: bytes
     node_id: str
+
+    def facts(self) -> CurrentCall:
+        """What the function may know of its call."""
+        ...
 
     def output(self, is_stderr: bool, text: str) -> None: ...
     def display(self, message: dict[str, Any]) -> None:
@@ -25,6 +33,24 @@ class Emitter(Protocol):
 
 
 current: ContextVar[Emitter | None] = ContextVar("easyremote_current_call", default=None)
+
+
+def facts_of(submit: pb.Submit, node_id: str, begun_at: float) -> CurrentCall:
+    """What a function may know of its call. `begun_at`: when its timeouts were as in `submit`, on the monotonic clock."""
+    options = submit.options
+    spans = [span for span in (options.timeout_s, options.run_timeout_s) if span > 0]
+    return CurrentCall(
+        call_id=submit.call_id.hex(),
+        node_id=node_id,
+        attempt=submit.attempt or 1,
+        gpus=tuple(submit.grant.gpus),
+        deadline=begun_at + min(spans) if spans else None,
+    )
+
+
+def left_s(deadline: float) -> float:
+    """Seconds until then; never 0, which would mean that there is none."""
+    return max(deadline - monotonic(), 0.001)
 
 
 class CallInterrupted(BaseException):

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from easyremote.execution import offspring
@@ -74,7 +74,9 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """One process. `on_event(event)` gets what it reports, `on_death(error)` its end."""
 
-    def __init__(self, node_id: str, kills: KillCounter) -> None:
+    def __init__(self, node_id: str, pool: WorkerPool, environment: Mapping[str, str], kills: KillCounter) -> None:
+        """`environment`: what is added to the node's own, or replaces it."""
+        self.pool = pool
         self._kills = kills
         self._peak_bytes = 0
         self._was_killed = False
@@ -91,14 +93,14 @@ class WorkerProcess:
         self._is_reading = self._is_writing = False
         self._reaper: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
-        self._start(node_id)
+        self._start(node_id, environment)
         self.resume()
         self._killer: asyncio.TimerHandle | None = None
         self._interrupter: asyncio.TimerHandle | None = None
         self._recent = ""
         self._call_began = 0
 
-    def _start(self, node_id: str) -> None:
+    def _start(self, node_id: str, more: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -116,7 +118,7 @@ class WorkerProcess:
             "parent": os.getpid(),
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
-        environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+        environment = {key: value for key, value in os.environ.items() if key not in _SECRETS} | dict(more)
         environment[CONFIG_VARIABLE] = json.dumps(config)
         environment[offspring.MARK] = self._mark
         self._peak_here = peak_bytes(os.getpid())
@@ -353,10 +355,11 @@ def _read_rest(fd: int) -> str:
 
 
 class WorkerPool:
-    """Idle workers, and those that belong to notebook sessions."""
+    """Idle workers, and those that belong to notebook sessions. `environment`: what all of them see."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, environment: Mapping[str, str] | None = None) -> None:
         self._node_id = node_id
+        self._environment = environment or {}
         self._idle: list[WorkerProcess] = []
         self._all: set[WorkerProcess] = set()
         self._sessions: dict[str, WorkerProcess] = {}
@@ -457,14 +460,26 @@ class WorkerPool:
         if worker is not None:
             worker.kill()
 
-    def trim(self) -> None:
-        """End workers that were idle for long, but for one."""
+    def trim(self, keep: int = 1) -> None:
+        """End workers that were idle for long, but for so many."""
         self._forget_dead()
         now = time.monotonic()
-        for worker in self._idle[:-1]:
+        for worker in self._idle[: len(self._idle) - keep]:
             if now - worker.idle_since > IDLE_AFTER_S:
                 self._idle.remove(worker)
                 worker.kill()
+
+    def end_idle(self) -> None:
+        """End all workers that wait for a call."""
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.kill()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no worker, and nobody waits for one."""
+        self._forget_dead()
+        return not self._all and not self._waiting
 
     async def close(self) -> None:
         if self._watcher is not None:
@@ -475,7 +490,7 @@ class WorkerPool:
         await asyncio.gather(*(worker.close() for worker in workers))
 
     def _new(self) -> WorkerProcess:
-        worker = WorkerProcess(self._node_id, self._kills)
+        worker = WorkerProcess(self._node_id, self, self._environment, self._kills)
         self._all.add(worker)
         if self._watcher is None:
             self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from easyremote.execution.context import facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
@@ -17,6 +18,7 @@ from easyremote.execution.runner import run, run_async
 from easyremote.execution.tasks import Tasks, run_tasks
 from easyremote.execution.threads import interrupt
 from easyremote.execution.worker import ITEMS_AHEAD
+from easyremote.model import CurrentCall
 from easyremote.wire import codec
 from easyremote.wire.references import resolving, type_text
 from easyremote.wire.shared_files import SharedFiles
@@ -43,6 +45,8 @@ class ThreadEmitter:
         """`shared`: where large values are put at once, for a receiver on this host."""
         self.call_id = submit.call_id
         self.node_id = node_id
+        self._submit = submit
+        self._made_at = time.monotonic()
         self.future: Any = None  # of a coroutine on the user loop
         self.credits = Credits(ITEMS_AHEAD)
         self.is_async = False
@@ -62,6 +66,9 @@ class ThreadEmitter:
         self._began = 0.0
 
     # ---- as the function's context -------------------------------------------------------------------------------
+
+    def facts(self) -> CurrentCall:
+        return facts_of(self._submit, self.node_id, self._made_at)
 
     def output(self, is_stderr: bool, text: str) -> None:
         if self._wants_output:

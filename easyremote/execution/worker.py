@@ -26,7 +26,7 @@ from typing import Any
 from easyremote.execution import offspring, rich_display
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
-from easyremote.execution.context import current
+from easyremote.execution.context import current, facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
@@ -34,6 +34,7 @@ from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_te
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
 from easyremote.execution.tasks import BEGUN_BYTES, Tasks, run_tasks
+from easyremote.model import CurrentCall
 from easyremote.wire import codec
 from easyremote.wire.references import resolving, type_text
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
@@ -217,6 +218,10 @@ class _Emitter:
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
+        self._made_at = time.monotonic()
+
+    def facts(self) -> CurrentCall:
+        return facts_of(self.submit, self.node_id, self._made_at)
 
     def run_together(self, function: Callable[..., Any]) -> None:
         """The submission's tasks are calls that one run takes."""

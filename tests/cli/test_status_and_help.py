@@ -20,7 +20,7 @@ from tests.cli.conftest import Program
 Run = Callable[..., Any]
 
 GIB = 2**30
-GPU = GpuInfo(0, "NVIDIA H100 80GB HBM3", "GPU-1", 40 * GIB, 80 * GIB, 97.0, 61.0, 645.0)
+GPU = GpuInfo(0, "NVIDIA H100 80GB HBM3", "GPU-1", 40 * GIB, 80 * GIB, 97.0, 61.0, 645.0, held_bytes=12 * GIB, calls=2)
 BUSY = NodeInfo(
     "gpu-box-01-3fa2c1", "connected", ("train",), 8, 3, 0.4, python="3.11.7", host="gpu-box-01.cluster.local", gpus=(GPU,),
     resources={"cpus": 128, "cpu_percent": 37.2, "memory_used_bytes": 213 * GIB, "memory_total_bytes": 1007 * GIB, "gpus": 1},
@@ -42,7 +42,7 @@ def test_the_tables_fit_a_hundred_columns() -> None:
     assert "Gateway 127.0.0.1:8080  version 3.0.0, up 1 d 2 h, 2 running, 1 queued, 2 other clients" in text
     assert re.search(r"gpu-box-01-3fa2c1 +connected +3 of 8 +37 % +213 of 1007 GiB +1 +1 +gpu-box-01 +3\.11\.7", text)
     assert re.search(r"laptop +away +0 of 4 +0 +0 +laptop +3\.12\.1", text)
-    assert re.search(r"0: NVIDIA H100 80GB HBM3 +97 % +40\.0 of 80 GiB +61 °C +645 W", text)
+    assert re.search(r"0: NVIDIA H100 80GB HBM3 +97 % +40\.0 of 80 GiB +2: 12\.0 GiB +61 °C +645 W", text)
     assert re.search(r"train\(config: list\[int\]\) -> dict +async generator +gpu-box-01-3fa2c1", text)
 
 

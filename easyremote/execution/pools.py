@@ -1,0 +1,95 @@
+"""A node's worker processes: a pool of those that may use any GPU, and one for each set of GPUs that calls were given.
+
+CUDA reads CUDA_VISIBLE_DEVICES once, when a process first uses it. So a worker keeps the GPUs that it was started with, and
+serves calls that were given the same ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from easyremote.errors import UsageError
+from easyremote.execution.pool import WorkerPool, WorkerProcess
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+Gpus = tuple[int, ...]
+
+
+class WorkerPools:
+    """All workers of a node. Runs on the shared loop."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._any = WorkerPool(node_id)
+        self._pinned: dict[Gpus, WorkerPool] = {}
+        self._free: dict[int, int] = {}  # bytes of each GPU's memory that nobody used when it was measured last
+
+    def prepare(self) -> None:
+        """Have one worker warm for calls without GPUs."""
+        self._any.prepare()
+
+    async def take(self, digest: str, grant: pb.Grant) -> WorkerProcess:
+        """A worker for one call, that sees the GPUs which the call was granted; any where that are none."""
+        pool = self._of(tuple(grant.gpus))
+        worker = await pool.take(digest)
+        if grant.gpus:
+            self._make_room(grant)
+        return worker
+
+    def take_for_session(self, session_id: str, grant: pb.Grant) -> WorkerProcess:
+        """The session's own worker. Raises UsageError where that sees other GPUs than the call was granted."""
+        gpus: Gpus = tuple(grant.gpus)
+        pool = next((pool for pool in self._all() if pool.has_session(session_id)), None)
+        if pool is None:
+            pool = self._of(gpus)
+            if gpus:
+                self._make_room(grant)
+        elif gpus and pool is not self._of(gpus):
+            seen = next((",".join(map(str, key)) for key, known in self._pinned.items() if known is pool), "all")
+            raise UsageError(
+                f"this session's process on node '{self._node_id}' was started with GPUs: {seen}; it can't have "
+                f"{','.join(map(str, gpus))} instead. Restart the kernel, or run the cell as a function"
+            )
+        return pool.take_for_session(session_id)
+
+    def close_session(self, session_id: str) -> None:
+        for pool in self._all():
+            pool.close_session(session_id)
+
+    def measured(self, gpus: Sequence[pb.Load.Gpu]) -> None:
+        """How full the GPUs are."""
+        self._free = {gpu.index: gpu.memory_total_bytes - gpu.memory_used_bytes for gpu in gpus if not gpu.lost}
+
+    def trim(self) -> None:
+        """End workers that were idle for long; one without GPUs stays."""
+        self._any.trim()
+        for gpus, pool in list(self._pinned.items()):
+            pool.trim(keep=0)
+            if pool.is_empty:
+                del self._pinned[gpus]
+
+    async def close(self) -> None:
+        await asyncio.gather(*(pool.close() for pool in self._all()))
+
+    def _all(self) -> list[WorkerPool]:
+        return [self._any, *self._pinned.values()]
+
+    def _of(self, gpus: Gpus) -> WorkerPool:
+        if not gpus:
+            return self._any
+        pool = self._pinned.get(gpus)
+        if pool is None:
+            shown = ",".join(map(str, gpus))
+            environment = {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts them
+            pool = self._pinned[gpus] = WorkerPool(self._node_id, environment)
+        return pool
+
+    def _make_room(self, grant: pb.Grant) -> None:
+        """End idle workers that still hold memory of these GPUs: all where the call has them alone, else where it is short."""
+        needed = set(grant.gpus)
+        if not grant.is_exclusive:
+            needed = {gpu for gpu in needed if self._free.get(gpu, 0) < grant.gpu_memory_bytes}
+        for gpus, pool in self._pinned.items():
+            if needed.intersection(gpus):
+                pool.end_idle()
