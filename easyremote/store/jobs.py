@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from easyremote.config import JobSettings
 from easyremote.errors import EasyRemoteError, JobNotFound, JobsUnavailable, OverloadedError, UsageError
 from easyremote.store.kinds import DROPPABLE, Kind, kind_of
-from easyremote.store.schema import JOB_SHIFT
+from easyremote.store.schema import JOB_SHIFT, checksum
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_LISTED = 500
@@ -86,6 +86,7 @@ class JobStore:
         self._conn = conn
         self._settings = settings
         self._tallies: dict[int, _Tally] = {}
+        self.has_deleted = False  # rows
         self.unwanted: list[str] = []  # files that nothing refers to any more, once the transaction is committed
         self._recount()
 
@@ -114,19 +115,29 @@ class JobStore:
         One that can't be read ends here.
         """
         rows = self._conn.execute(
-            "SELECT number, submit, crc, created, boot, attempt, seq, allowed, values_ FROM jobs "
+            "SELECT number, submit, crc, created, boot, attempt, seq, allowed, values_, last FROM jobs "
             "WHERE ended = 0 AND number > ? ORDER BY number LIMIT ?",
             (after, limit),
         ).fetchall()
         found: list[Job] = []
-        for number, data, crc, created, boot, attempt, seq, allowed, values in rows:
+        for number, data, crc, created, boot, attempt, seq, allowed, values, last in rows:
             if zlib.crc32(data) != crc:
                 self.end(number, pb.ErrorInfo(code="payload", message="its arguments were damaged on disk"), now)
                 continue
             submit = pb.Submit.FromString(data)
+            attempt, seq = self._position(number, last) or (attempt, seq)
             found.append(Job(number, submit, created, boot, attempt, seq, bool(allowed), bool(values)))
         newest = self._conn.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()[0]
         return found, newest
+
+    def _position(self, number: int, last: int) -> tuple[int, int] | None:
+        """How far the job came, by its last event, which is protected by its checksum."""
+        key = (number << JOB_SHIFT) + last
+        row = self._conn.execute("SELECT crc, event FROM events WHERE key = ?", (key,)).fetchone()
+        if row is None or checksum(key, row[1]) != row[0]:
+            return None
+        event = pb.Event.FromString(row[1])
+        return event.attempt, event.seq
 
     def probe(self) -> None:
         """Raises when events can't be appended now."""
@@ -273,7 +284,8 @@ class JobStore:
         tally.last_kind = kind
         data = event.SerializeToString()
         size = len(data) + _ROW_BYTES + sum(file.size for file in files)
-        row = ((number << JOB_SHIFT) + tally.last, int(kind), size, zlib.crc32(data), data)
+        key = (number << JOB_SHIFT) + tally.last
+        row = (key, int(kind), size, checksum(key, data), data)
         self._conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
         self._add_files(number, tally.last, files)
         tally.kept += size
@@ -300,6 +312,7 @@ class JobStore:
         marks = ", ".join(str(int(kind)) for kind in DROPPABLE)
         query = f"SELECT key, size FROM events WHERE key > ? AND key < ? AND kind IN ({marks}) ORDER BY key"
         dropped = 0
+        self.has_deleted = True
         for key, size in self._conn.execute(query, (low, high)).fetchall():
             if tally.output <= self._settings.max_output_bytes * 3 // 4:
                 break
@@ -410,7 +423,7 @@ class JobStore:
             size += len(data) + 20
             if events and size > max_bytes:
                 return events, False
-            events.append(pb.JobEvent(number=key - base, event=_event_of(data, crc)))
+            events.append(pb.JobEvent(number=key - base, event=_event_of(key, data, crc)))
         is_all = bool(ended) and (events[-1].number if events else after) >= last
         return events, is_all
 
@@ -451,6 +464,7 @@ class JobStore:
         low, high = number << JOB_SHIFT, (number + 1) << JOB_SHIFT
         self._conn.execute("DELETE FROM events WHERE key >= ? AND key < ?", (low, high))
         self._conn.execute("DELETE FROM jobs WHERE number = ?", (number,))
+        self.has_deleted = True
         self._tallies.pop(number, None)
         self._count -= 1
         self._total -= row[0]
@@ -480,8 +494,8 @@ def fingerprint(submit: pb.Submit) -> bytes:
     return hashlib.sha256(submit.SerializeToString(deterministic=True)).digest()
 
 
-def _event_of(data: bytes, crc: int) -> pb.Event:
+def _event_of(key: int, data: bytes, crc: int) -> pb.Event:
     """The event, or in its place the error that it was damaged, which ends the reading."""
-    if zlib.crc32(data) == crc:
+    if checksum(key, data) == crc:
         return pb.Event.FromString(data)
     return pb.Event(error=pb.ErrorInfo(code="payload", message="what was kept of this job was damaged on disk"))

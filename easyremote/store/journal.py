@@ -27,7 +27,7 @@ MAX_TOGETHER = 1000
 """Requests in one transaction."""
 
 _FREED_PAGES = 256
-"""Pages given back to the file system after a transaction that deleted something."""
+"""Free pages in the file from which on they are given back to the file system."""
 
 _Request = tuple[Callable[[JobStore], Any], "asyncio.Future[Any]"]
 
@@ -138,13 +138,21 @@ class Journal:
         if store.unwanted:
             self.files.remove(store.unwanted)
             store.unwanted.clear()
-            with contextlib.suppress(sqlite3.Error):
-                conn.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+        if store.has_deleted:
+            store.has_deleted = False
+            _shrink(conn)
         return results
 
     def _post(self, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _shrink(conn: sqlite3.Connection) -> None:
+    """Give room back to the file system, when it is worth a write."""
+    with contextlib.suppress(sqlite3.Error):
+        if conn.execute("PRAGMA freelist_count").fetchone()[0] >= _FREED_PAGES:
+            conn.executescript(f"PRAGMA incremental_vacuum({2 * _FREED_PAGES})")  # `execute` would free a single page
 
 
 def _settle(results: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:

@@ -65,6 +65,8 @@ def open_journal(path: Path) -> Opened:
 
 def is_damage(error: BaseException) -> bool:
     """Whether it is the file that is at fault, rather than the disk or the request."""
+    if isinstance(error, UnicodeDecodeError):
+        return True  # SQLite's message repeats what it found, which is no text
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(error, sqlite3.DatabaseError) and (
         code == _SHORT_READ or (code is not None and code & 0xFF in _DAMAGED)
@@ -90,7 +92,7 @@ def _open_locked(path: Path, lock: int) -> Opened:
         raise JobsUnavailable(problem)
     try:
         return Opened(_connect(path), lock, [])
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
         damage = str(error)
@@ -134,10 +136,13 @@ def _connect(path: Path) -> sqlite3.Connection:
             schema.create(conn)
         schema.configure(conn)
         if path.stat().st_size <= CHECKED_BYTES:
-            result = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
+            result = conn.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if result != "ok":
                 raise _damaged(result)
-        conn.execute("SELECT count(*) FROM jobs").fetchone()
+            if not conn.execute(f"SELECT {schema.COMPLETE}").fetchone()[0]:
+                raise _damaged("a job's events are missing")
+        if conn.execute(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE NOT ({schema.SANE}))").fetchone()[0]:
+            raise _damaged("a job's row makes no sense")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             conn.close()

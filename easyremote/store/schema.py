@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
+
+from easyremote.store.kinds import VALUES
 
 VERSION = 1
 
@@ -42,7 +45,7 @@ CREATE TABLE events (
   key INTEGER PRIMARY KEY,        -- the job's number * 2^32 + the event's number
   kind INTEGER NOT NULL,          -- see `jobs.Kind`
   size INTEGER NOT NULL,          -- with its files
-  crc INTEGER NOT NULL,           -- of event
+  crc INTEGER NOT NULL,           -- of key and event
   event BLOB NOT NULL             -- an Event
 );
 CREATE TABLE files (
@@ -56,6 +59,44 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
 JOB_SHIFT = 32
+
+_MARKS = ", ".join(str(int(kind)) for kind in VALUES)
+
+_TEXTS = ("title", "state", "node", "error")
+_BLOBS = ("id", "submit", "progress")
+_COUNTS = ("boot", "attempt", "attempts", "seq", "allowed", "values_", "last", "kept", "output", "dropped")
+_TIMES = ("created", "started", "ended", "expires", "collected")
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+SANE = " AND ".join(
+    (
+        *(f"typeof({name}) = 'text'" for name in _TEXTS),
+        *(f"typeof({name}) = 'blob'" for name in _BLOBS),
+        *(f"typeof({name}) = 'integer' AND {name} >= 0" for name in _COUNTS),
+        *(f"typeof({name}) = 'real' AND {name} BETWEEN 0 AND 1e11" for name in _TIMES),
+        "length(id) = 16",
+        "number BETWEEN 1 AND 2147483647",
+        "max(boot, attempt, attempts, seq, values_, last, dropped) < 4294967296",
+        f"state IN {STATES!r}",
+        "(ended > 0) = (state IN ('succeeded', 'failed', 'cancelled'))",
+    )
+)
+"""True of a row of jobs that holds what it may: no checksum protects these columns, and SQLite lets any hold anything."""
+
+
+def checksum(key: int, event: bytes) -> int:
+    """Of an event and its place. What isn't even bytes has none."""
+    return zlib.crc32(event, zlib.crc32(key.to_bytes(8))) if isinstance(event, bytes) else -1  # type: ignore[redundant-expr]
+
+
+COMPLETE = f"""
+    NOT EXISTS (
+      SELECT 1 FROM jobs LEFT JOIN (
+        SELECT key >> {JOB_SHIFT} AS job, count(*) FILTER (WHERE kind IN ({_MARKS})) AS count FROM events GROUP BY 1
+      ) ON job = number WHERE coalesce(count, 0) != values_
+    )
+"""
+"""Whether every job has all the events that no reader may miss."""
 
 
 def create(conn: sqlite3.Connection) -> None:
