@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     role, told = sys.argv[1], json.loads(sys.argv[2])
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    {"gateway": gateway, "node": node, "bulk": bulk, "flood": flood}[role](told)
+    {"gateway": gateway, "node": node, "client": client, "bulk": bulk, "flood": flood}[role](told)
 
 
 def ready() -> None:
@@ -51,6 +51,31 @@ def node(told: dict[str, Any]) -> None:
         double_frames(running._engine._link, Random(told["doubles"]))
     ready()
     running.wait()
+
+
+def client(told: dict[str, Any]) -> None:
+    """Makes calls whose truth is known and judges their ends, as it is asked to, a line of JSON each."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from easyremote import Client
+    from tests.chaos.load import Load
+    from tests.chaos.stage import Quiet
+
+    with Client(told["address"], token=told["token"]) as face:
+        load = Load(face.with_presenter(Quiet), Path(told["marks"]), Random())
+        ready()
+        for line in sys.stdin:
+            asked = json.loads(line)
+            answer: Any = "ok"
+            if "submit" in asked:
+                load.rng = Random(asked["seed"])
+                load.submit(asked["submit"], longest_s=1.0)
+            elif "settle" in asked:
+                answer = asdict(load.settle(asked["settle"], gentle=asked["gentle"]))
+            else:
+                answer = [node.node_id for node in face.list_nodes() if node.status == "connected"]
+            print(json.dumps(answer), flush=True)
 
 
 def bulk(told: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Load:
 
     def _submit_one(self, once_only: bool, is_stream: bool, longest_s: float) -> None:
         Load._made += 1
-        key = f"call-{Load._made}"
+        key = f"call-{os.getpid()}-{Load._made}"
         client = self.client.with_options(retries=0) if once_only else self.client
         asked_at = monotonic()
         if is_stream:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,13 @@ class Actor:
 
 
 class Stage:
-    """One gateway and what is around it. `prefixes` come before the commands of a role, e.g. to enter a network."""
+    """One gateway and what is around it."""
 
     def __init__(
         self,
         host: str = "127.0.0.1",
         local_socket: bool = False,
         shared_memory: bool = False,
-        prefixes: dict[str, list[str]] | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="easyremote-chaos-"))
         self.marks = self.folder / "marks"
@@ -105,7 +104,6 @@ class Stage:
         self.port = free_port()
         self.actors: list[Actor] = []
         self._faces: list[Client] = []
-        self._prefixes = prefixes or {}
         self._variables = {
             "EASYREMOTE_RUNTIME_DIR": str(self.folder),
             "EASYREMOTE_LOCAL_SOCKET": "1" if local_socket else "0",
@@ -124,10 +122,10 @@ class Stage:
     def node(self, name: str, address: str = "", slots: int = 8) -> Actor:
         return self.actor("node", address=address or self.address, name=name, slots=slots)
 
-    def actor(self, role: str, **told: Any) -> Actor:
-        prefix = self._prefixes.get(role, [])
+    def actor(self, role: str, prefix: Sequence[str] = (), **told: Any) -> Actor:
+        """`prefix` comes before its command, e.g. to enter a network."""
         environment = {"address": self.address, "token": TOKEN}
-        actor = Actor(role, environment | told, dict(os.environ), prefix)
+        actor = Actor(role, environment | told, dict(os.environ), list(prefix))
         self.actors.append(actor)
         return actor
 
