@@ -121,6 +121,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
     _losses = 0  # bundles that were lost with it
     _explain: Callable[[Call[Any]], None] | None = None  # finds out why no node has it; None: nobody is to be told
+    _parent_id = b""  # the call that runs here and made this one
     _note_at: float | None = None  # when whoever waits is to be told
 
     def __init__(
@@ -132,6 +133,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
         explain: Callable[[Call[Any]], None] | None = None,
+        parent_id: bytes = b"",
     ) -> None:
         self._id = call_id
         self.function = function
@@ -142,6 +144,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self._made_after = Call._forks
         if explain is not None:
             self._explain = explain
+        if parent_id:
+            self._parent_id = parent_id
 
     @classmethod
     def forked(cls) -> None:

@@ -19,6 +19,7 @@ from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
 from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.execution.context import current
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo
@@ -533,14 +534,19 @@ class Client:
         if self._connection.is_closed:
             raise UsageError("this client is closed; make a new one")
         timeout = self._options.timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        parent = current.get()
+        if parent is not None and parent.deadline is not None:
+            deadline = parent.deadline if deadline is None else min(deadline, parent.deadline)
         return Call(
             random_id(),
             self._options.label or title,
             self._cancel,
             self._taken,
             presenter or self._presenter,
-            None if timeout is None else time.monotonic() + timeout,
+            deadline,
             self._explain_waiting if self._options.explain_waiting else None,
+            parent.call_id if parent is not None else b"",
         )
 
     def _target(self, spec: pb.FunctionSpec) -> Target:

@@ -281,7 +281,7 @@ class Connection:
         members: list[Member] = []
         size = 0
         for item in waiting:
-            if room == 1 or not isinstance(item.arguments, bytes):
+            if room == 1 or not isinstance(item.arguments, bytes) or item.call._parent_id:
                 self._send_call(target, item.call, item.arguments)
                 continue
             if len(members) == room or size + len(item.arguments) > MAX_TASK_BYTES:
@@ -323,6 +323,11 @@ class Connection:
     def _begin(self, call: Call[Any] | Bundle, target: Target, submit: pb.Submit) -> None:
         if target.code is not None:
             submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
+        if isinstance(call, Call) and call._parent_id:
+            submit.options.parent_id = call._parent_id
+            if call._deadline is not None:
+                left_s = call._deadline - monotonic()
+                submit.options.timeout_s = left_s if left_s > 0 else -1.0
         self._calls[submit.call_id] = call
         self._core.submit(submit, monotonic())
 

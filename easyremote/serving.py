@@ -443,6 +443,8 @@ class Engine:
             self.shared_here,
         )
         attempt_run.emitter = emitter
+        emitter.deadline = attempt_run.attempt.ends_at
+        self._threads.allow(self._slots + len(self._runs))  # more run than there are slots where calls wait for calls
         emitter.values = by_id(attempt_run.values)
         submit = attempt_run.attempt.submit
         if submit.tasks:
@@ -581,6 +583,8 @@ class Engine:
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options, attempt=attempt.number)
         if attempt.is_granted:
             submit.grant.CopyFrom(attempt.submit.grant)
+        if attempt.ends_at is not None:
+            submit.options.timeout_s = left_s(attempt.ends_at)
         if attempt.submit.tasks:
             submit.tasks.extend(attempt.submit.tasks)
             submit.skipped_tasks.extend(attempt.submit.skipped_tasks)

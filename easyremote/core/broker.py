@@ -26,6 +26,7 @@ from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
 from easyremote.core.draining import ENDING, MAX_HANDED_BACK, RETRY_AFTER_S, no_node_to_drain, reason_of
 from easyremote.core.explaining import as_text, explain, in_short
 from easyremote.core.invariants import check
+from easyremote.core.nesting import Nesting
 from easyremote.core.placing import Placing, circuit_of, queue_key
 from easyremote.core.queues import Queues
 from easyremote.core.records import (
@@ -70,6 +71,7 @@ class Broker:
         self._placing = Placing(settings.default_strategy)
         self._values = Values(self._send, lambda ref_id: self._relay.value_left(ref_id), 2 * settings.grace_s)
         self._placing.missing_s = self._values.missing_s
+        self._nesting = Nesting(self._calls)
         self._relay = Relay(self._calls, self._send, self._send_chunk, self._values, now + settings.grace_s)
         self._incarnations = 0
         self._submissions = 0
@@ -366,6 +368,8 @@ class Broker:
             known = None
         if problem is None and known is None:
             problem = refuse_overload(session, self.settings.max_queued_calls)
+        if problem is None and known is None and submit.options.parent_id:
+            problem = self._nesting.refuse(submit)
         if problem is not None:  # told, and not kept
             self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
         elif known is not None:
@@ -466,6 +470,8 @@ class Broker:
         return pb.Frame(resume=resume)
 
     def _enqueue(self, call: Call) -> None:
+        if call.submit.options.parent_id:
+            self._nesting.came(call)
         if call.key not in self._queues.by_key and not self._is_ending:
             node = self._placing.choose(call)
             if node is not None and not self._placing.waits(call, node, self._queues, self._now):
@@ -480,6 +486,8 @@ class Broker:
         if call.queue_deadline is not None:
             call.queue_deadline = self._now + call.submit.options.queue_timeout_s
         self._alarms.set(call)
+        if call.submit.options.parent_id:
+            self._nesting.came(call)
         self._queues.push_front(call)
         self._drain_queue(call.key)
 
@@ -508,6 +516,8 @@ class Broker:
     def _fail(self, call: Call, error: pb.ErrorInfo) -> None:
         """End a call that no node will end."""
         assert call.client is not None, "whoever waits has a client"
+        if call.family is not None:
+            self._nesting.left(call)
         call.to(CallEvent.ENDED)
         call.hold_until = None
         error.may_have_run = call.runs > 0
@@ -524,6 +534,8 @@ class Broker:
         if call.client is not None:
             call.client.calls.pop(call.call_id, None)
         self._unassign(call)
+        if call.family is not None:
+            self._nesting.left(call)
 
     def _abandon(self, call: Call, why: str) -> None:
         """Its client doesn't want it any more."""
@@ -793,6 +805,8 @@ class Broker:
         call.sent_at = self._now
         node.calls[call.call_id] = call
         node.running_count += 1
+        if call.family is not None:
+            self._nesting.begins(call, call.family, node)
         if call.grant is not None:
             node.room.hold(call.grant)
             node.set_limit()
@@ -821,6 +835,8 @@ class Broker:
 
     def _release(self, call: Call, node: Node) -> None:
         """The attempt holds nothing there any more."""
+        if call.family is not None:
+            self._nesting.ends(call, call.family, node)
         grant, call.grant = call.grant, None
         if grant is not None:
             if grant.counts_as and not grant.slots:
@@ -896,6 +912,10 @@ class Broker:
             node.charge(call)
         if node.has_terms or call.key.needs is not None:
             call.grant = self._placing.grant(call.key, node)
+        if call.family is not None and call.family.parent is not None and node.free_slots < _slots_of(call):
+            call.family.is_beside = True
+            call.grant = call.grant or pb.Grant()
+            call.grant.slots = 0
         self._assign(call, node, CallEvent.DISPATCHED)
         if self._placing.circuits.is_open:
             self._placing.circuits.sent(node.node_id, circuit_of(call.key), call.call_id)
@@ -1113,6 +1133,12 @@ class Broker:
             self._place_anew()
         if placing.declined:
             self._place_declined()
+        while self._nesting.waiting and not self._is_ending:
+            found = self._nesting.next(placing)
+            if found is None:
+                break
+            self._queues.remove(found[0])
+            self._dispatch(*found)
         actions, self._actions = self._actions, []
         return actions
 
@@ -1144,6 +1170,7 @@ class Broker:
         if not self._is_ending:
             self._placing.check_waiting(self._queues)
         self._alarms.check()
+        self._nesting.check(self._placing.nodes.values())
         self._values.check(self._sessions.values())
 
 
@@ -1152,6 +1179,10 @@ _NO_ID = b"\0" * 16
 
 _ENDED_FROM_OUTSIDE = ("cancelled", "deadline", "ref_lost")
 """Errors that say nothing of the node where the call ran."""
+
+
+def _slots_of(call: Call) -> int:
+    return call.grant.slots if call.grant is not None else 1
 
 
 def _is_newer(state: pb.AttemptState, call: Call) -> bool:

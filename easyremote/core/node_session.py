@@ -159,6 +159,11 @@ class Attempt:
     which_timeout: str = ""  # that it is stopped for: "run" or "total"
 
     @property
+    def ends_at(self) -> float | None:
+        """When its time is over."""
+        return min((at for at in (self.deadline, self.run_deadline) if at is not None), default=None)
+
+    @property
     def key(self) -> tuple[bytes, int]:
         return self.call_id, self.number
 
@@ -484,6 +489,8 @@ class NodeSession:
         if self._batched and attempt.submit.function in self._batched:
             attempt.slots = 0
             self._start(attempt)
+        elif attempt.is_granted and not attempt.slots and self._gpus_are_free(attempt.submit.grant):
+            self._start(attempt)  # made by a call that waits for it, perhaps in the slot that this one would wait for
         else:
             self._waiting.append(attempt)
 

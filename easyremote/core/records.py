@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.fairness import MAX_PRIORITY, Share
 from easyremote.core.resources import Ask, Room
 from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from easyremote.core.nesting import Family
 
 PREFETCH_HIDES_S = 0.004
 """A node gets so many calls beyond its slots that it is busy for this long while the next ones travel."""
@@ -119,6 +122,8 @@ class Node:
     rules: dict[str, pb.FunctionSpec] = field(default_factory=dict)  # offers whose owner says when calls are run again
     calls: dict[bytes, Call] = field(default_factory=dict)  # every call it holds, ended ones that wait for an ack too
     running_count: int = 0
+    lent: int = 0  # running calls that wait for calls of their own
+    beside: int = 0  # running calls that use a slot of one of those
     finished: int = 0
     failed: int = 0
     last_used: int = 0
@@ -374,6 +379,7 @@ class Call:
     node: Node | None = None
     grant: pb.Grant | None = None  # what it holds there, where that is more than a slot
     sent_at: float = 0.0  # when it was given to its node
+    family: Family | None = None  # of a call that was made by a call, or has made some
     charged_s: float = 0.0  # what its client's share of that node was charged for it
     declined_at: float | None = None  # when its strategy first let it wait rather than use a node that had credit
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out

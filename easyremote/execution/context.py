@@ -15,6 +15,7 @@ class Emitter(Protocol):
 
     call_id: bytes
     node_id: str
+    deadline: float | None  # when its time is over, by time.monotonic here
 
     def facts(self) -> CurrentCall:
         """What the function may know of its call."""
@@ -35,16 +36,21 @@ class Emitter(Protocol):
 current: ContextVar[Emitter | None] = ContextVar("easyremote_current_call", default=None)
 
 
-def facts_of(submit: pb.Submit, node_id: str, begun_at: float) -> CurrentCall:
-    """What a function may know of its call. `begun_at`: when its timeouts were as in `submit`, on the monotonic clock."""
+def deadline_of(submit: pb.Submit) -> float | None:
+    """When the time of a call that begins now is over, on the monotonic clock."""
     options = submit.options
     spans = [span for span in (options.timeout_s, options.run_timeout_s) if span > 0]
+    return monotonic() + min(spans) if spans else None
+
+
+def facts_of(submit: pb.Submit, node_id: str, deadline: float | None) -> CurrentCall:
+    """What a function may know of its call."""
     return CurrentCall(
         call_id=submit.call_id.hex(),
         node_id=node_id,
         attempt=submit.attempt or 1,
         gpus=tuple(submit.grant.gpus),
-        deadline=begun_at + min(spans) if spans else None,
+        deadline=deadline,
     )
 
 

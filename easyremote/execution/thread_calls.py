@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from easyremote.execution.context import facts_of
+from easyremote.execution.context import deadline_of, facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
@@ -46,7 +46,7 @@ class ThreadEmitter:
         self.call_id = submit.call_id
         self.node_id = node_id
         self._submit = submit
-        self._made_at = time.monotonic()
+        self.deadline = deadline_of(submit)
         self.future: Any = None  # of a coroutine on the user loop
         self.credits = Credits(ITEMS_AHEAD)
         self.is_async = False
@@ -68,7 +68,7 @@ class ThreadEmitter:
     # ---- as the function's context -------------------------------------------------------------------------------
 
     def facts(self) -> CurrentCall:
-        return facts_of(self._submit, self.node_id, self._made_at)
+        return facts_of(self._submit, self.node_id, self.deadline)
 
     def output(self, is_stderr: bool, text: str) -> None:
         if self._wants_output:

@@ -49,6 +49,11 @@ class ThreadPool:
         with self._lock:
             self._limit += 1
 
+    def allow(self, limit: int) -> None:
+        """Have at least so many."""
+        with self._lock:
+            self._limit = max(self._limit, limit)
+
     def close(self) -> None:
         """Threads end when they have nothing to do."""
         for _ in range(self._count):

@@ -26,7 +26,7 @@ from typing import Any
 from easyremote.execution import offspring, rich_display
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
-from easyremote.execution.context import current, facts_of
+from easyremote.execution.context import current, deadline_of, facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import load
@@ -203,6 +203,7 @@ class _Emitter:
         self.submit = submit
         self.call_id = submit.call_id
         self.node_id = worker.node_id
+        self.deadline = deadline_of(submit)
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
         self.tasks = Tasks(submit.tasks, submit.skipped_tasks, worker.begun) if submit.tasks else None
@@ -218,10 +219,9 @@ class _Emitter:
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
-        self._made_at = time.monotonic()
 
     def facts(self) -> CurrentCall:
-        return facts_of(self.submit, self.node_id, self._made_at)
+        return facts_of(self.submit, self.node_id, self.deadline)
 
     def run_together(self, function: Callable[..., Any]) -> None:
         """The submission's tasks are calls that one run takes."""

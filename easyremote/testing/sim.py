@@ -86,7 +86,8 @@ class Plan:
     """What a world is made of and what it is to suffer.
 
     `faults` names the kinds to draw from, `fault_count` how many; `schedule` gives them exactly instead. Parts of calls:
-    `cancelled` by their user, `timed` with a timeout, `once_only` with retries=0, `pinned` to a node, `streams`, `prioritized`.
+    `cancelled` by their user, `timed` with a timeout,
+    `once_only` with retries=0, `pinned` to a node, `streams`, `prioritized`, `nested`.
     """
 
     nodes: int = 3
@@ -112,6 +113,7 @@ class Plan:
     together: dict[str, int] = field(
         default_factory=dict[str, int]
     )  # functions whose calls run together: their `batch`
+    nested: float = 0.1  # as if another call had made them, which may run, or not
     large: float = 0.15  # arguments or values that are fetched
     retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
@@ -147,6 +149,7 @@ class World:
         self.calls: dict[bytes, Asked] = {}
         self._tasks: dict[str, Asked] = {}  # of bundles, by name
         self._bundles: set[bytes] = set()  # ids; only looked into
+        self._planned: list[bytes] = []
         self._queries = 0
         self._settles_after = self.schedule.now + plan.active_s
         work = Random(f"{seed} work")  # so that calls stay the same when the schedule of faults is changed
@@ -298,10 +301,13 @@ class World:
             options.priority = work.choice((-5, 1, 5))
         if work.random() < plan.timed:
             options.timeout_s = work.choice((0.05, 0.5, 3.0, 10.0))
+        if work.random() < plan.nested and self._planned:
+            options.parent_id = work.choice(self._planned)
         gives_up_after = work.uniform(0.0, 5.0) if work.random() < plan.cancelled or is_endless else None
         take_s = work.choice((0.001, 0.001, 0.02, 0.2))
         at = work.uniform(0.5, plan.active_s)
         client, call_id = work.randrange(plan.clients), work.randbytes(16)
+        self._planned.append(call_id)
         function = work.choice(FUNCTIONS)
         if plan.retried and work.random() < plan.retried:
             script = replace(script, failing=work.randint(1, 4))

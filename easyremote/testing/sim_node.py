@@ -86,7 +86,9 @@ class SimNode(Peer):
 
     @property
     def running_count(self) -> int:
-        return sum(run.attempt.submit.function not in self._together for run in self.runs.values())
+        return sum(
+            run.attempt.slots > 0 for run in self.runs.values()
+        )  # those that run together, or for another, need none
 
     def together_count(self, function: str) -> int:
         """Calls of it that run together."""
