@@ -189,6 +189,8 @@ class RefTable:
         self._values.clear()
 
     def _hold(self, ref: pb.Ref, value: codec.Encoded | None) -> None:
+        if self._connection.is_closed:
+            return
         count = self._counts.get(ref.ref_id, 0)
         self._counts[ref.ref_id] = count + 1
         if not count:

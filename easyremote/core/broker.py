@@ -111,6 +111,7 @@ class Broker:
             if call.withdrawn and session.knows_drain:
                 self._send(session, _withdrawn(call))  # before an attempt that came later announces itself
         self._relay.ask_again(session)
+        self._relay.look_for_sources(now)
         return self._take()
 
     def received(self, conn: int, frames: Iterable[pb.Frame], now: float) -> list[Action]:

@@ -96,12 +96,13 @@ class ValueStore:
 
     async def use(self, refs: Iterable[pb.Ref], in_files: bool) -> list[Value]:
         """Have these values here and pinned until `done_with`. `in_files`: for a worker. Raises what fetching one raised."""
-        values: list[Value] = []
+        values = [self._pin(ref) for ref in refs]
         try:
-            for ref in refs:
-                value = self._pin(ref)
-                values.append(value)
-                await self._arrived(value, in_files)
+            for value in values:
+                self._begin(value, in_files)
+            for value in values:
+                if value.coming is not None:
+                    await asyncio.shield(value.coming)
                 if in_files and not value.file:
                     await self._file(value)
         except BaseException:
@@ -196,13 +197,11 @@ class ValueStore:
         if value.parts:
             self._node.tell(pb.HeldValue(ref_id=value.ref.ref_id, size_bytes=value.size))
 
-    async def _arrived(self, value: Value, in_files: bool) -> None:
-        """Wait for the value, which somebody may be fetching already."""
-        if value.parts:
-            return
-        if value.coming is None:
+    def _begin(self, value: Value, in_files: bool) -> None:
+        """Have it come, unless it is here or somebody has done so already."""
+        if not value.parts and value.coming is None:
             value.coming = asyncio.get_running_loop().create_task(self._fetch(value, in_files))
-        await asyncio.shield(value.coming)
+            value.coming.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits is told
 
     async def _fetch(self, value: Value, in_files: bool) -> None:
         began = monotonic()

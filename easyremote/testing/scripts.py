@@ -84,6 +84,7 @@ class Asked:
     outcomes: list[str] = field(default_factory=list)  # its ends; more than one is a fault
     executions: list[Execution] = field(default_factory=list)
     is_orphan: bool = False  # its client crashed
+    names: str = ""  # a value that it names: "put" or "kept"; empty: none
 
     @property
     def name(self) -> str:

@@ -117,6 +117,8 @@ class Plan:
     large: float = 0.15  # arguments or values that are fetched
     retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
+    refs: float = 0.0  # name a value that stays with its client, or on the node that made it
+    kept: float = 0.0  # have their result stay on its node
     begins_within_s: float = float("inf")  # where slots are free, no call may wait longer
     check_every: int = 1  # how often the gateway's invariants are checked, in steps of it; more for large worlds
     settings: GatewaySettings = field(default_factory=GatewaySettings)
@@ -194,6 +196,8 @@ class World:
         left += [f"{node.name} runs {len(node.runs)}" for node in self.nodes if node.runs]
         left += [f"not all know what {node.name} offers" for node in self.nodes if not self._is_known(node)]
         left += [text for peer in (*self.nodes, *self.clients) for text in peer.transfers.leftovers()]
+        left += [text for node in self.nodes for text in node.store.leftovers()]
+        left += [text for client in self.clients for text in client.refs.leftovers()]
         left += [f"{c.name} has {c.core.open_count} calls open" for c in self.clients if c.core.open_count]
         return left
 
@@ -259,6 +263,11 @@ class World:
         self._expect(event.item.data == expected, f"{asked.name}: {event.item.data!r} came as item {len(asked.items)}")
         asked.items.append(event.item.data)
 
+    def value_came(self, client: str, data: bytes | None, expected: bytes) -> None:
+        self.note(f"{client} got a value: {'it is lost' if data is None else len(data)}")
+        self._expect(data is None or data == expected, f"{client} got a wrong value")
+        self._expect(data is not None or not self.plan.gentle, f"{client} couldn't get a value")
+
     def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None:
         self.note(f"{asked.name} ends with {outcome}")
         is_known = (
@@ -314,6 +323,9 @@ class World:
             options.retry_on.append("Flaky")
             options.backoff_s = work.choice((0.0, 0.1, 1.0))
         asked = Asked(call_id, function, script, options, 0.0, "")
+        if plan.refs or plan.kept:
+            asked.names = work.choice(("put", "kept")) if work.random() < plan.refs else ""
+            options.keep = not script.items and work.random() < plan.kept
         minds_the_clock = work.random() < 0.5
         self._at(at, lambda: self._ask(asked, client, take_s, gives_up_after, minds_the_clock))
 
@@ -522,7 +534,10 @@ class World:
         offered = FUNCTIONS
         if not self.plan.gentle:
             offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
-        return SimNode(self, name, self.plan.slots, offered, together=self.plan.together)
+        node = SimNode(self, name, self.plan.slots, offered, together=self.plan.together)
+        if not self.plan.gentle:
+            node.store.max_idle = 3
+        return node
 
     def _new_client(self, name: str) -> SimClient:
         return SimClient(self, name, self.plan.duplicates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from random import Random
 from typing import Any, Protocol
 
 from easyremote.bundling import CallTime, Target
@@ -14,6 +15,7 @@ from easyremote.testing.scripts import Asked
 from easyremote.testing.sim_bundles import SimBundle, SimTask
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_transfers import Incoming
+from easyremote.testing.sim_values import ClientRefs
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 ACK_DELAY_S = 0.02
@@ -25,6 +27,7 @@ class ClientWorld(Surroundings, Protocol):
     def call_ended(self, asked: Asked, outcome: str, may_have_run: bool = True) -> None: ...
     def item_came(self, asked: Asked, event: pb.Event) -> None: ...
     def note_bundle(self, call_id: bytes, tasks: list[Asked]) -> None: ...
+    def value_came(self, client: str, data: bytes | None, expected: bytes) -> None: ...
 
 
 class SimClient(Peer):
@@ -38,6 +41,7 @@ class SimClient(Peer):
         self.core = core.ClientSession(world.rng.randbytes(16), pb.Runtime(python="3.11.7", host=name))
         self.consumers: dict[bytes, Consumer | SimBundle] = {}  # of calls that haven't ended, as in Connection
         self._times: dict[str, CallTime] = {}
+        self.refs = ClientRefs(self)
         self._duplicates = duplicates
         self._ack_timer: Timer | None = None
 
@@ -48,6 +52,11 @@ class SimClient(Peer):
             submit.arguments.CopyFrom(self.transfers.own(asked.call_id, data))
         else:
             submit.arguments.data = data
+        if asked.names:
+            rng = Random(f"{self.world.rng.random()} refs")
+            ref = self.refs.choose(rng.randbytes(rng.randint(10, 1500)), asked.names == "kept", rng)
+            self.refs.named_by(asked.call_id, [ref])
+            submit.refs.append(ref)
         self.consumers[asked.call_id] = Consumer(self, asked, take_s)
         self.core.submit(submit, self.now)
         self.core.check()
@@ -123,6 +132,7 @@ class SimClient(Peer):
     def forget(self, call_id: bytes) -> Consumer | SimBundle | None:
         """It has ended, or nobody wants it any more."""
         self.transfers.release(call_id)
+        self.refs.call_ended(call_id)
         consumer = self.consumers.pop(call_id, None)
         if consumer is not None:
             consumer.stop_fetching()
@@ -132,6 +142,7 @@ class SimClient(Peer):
         """Close, as a client that is told to."""
         for call_id in list(self.consumers):
             self.cancel(call_id, "cancelled")
+        self.refs.close()
         self.core.goodbye()
         self._write()
         self.leave()
@@ -246,6 +257,9 @@ class Consumer:
         if at_once:
             client.core.taken(asked.call_id, event.attempt, event.seq, size)
             client._schedule_acks()
+        if event.result.HasField("kept"):
+            rng = Random(f"{client.world.rng.random()} kept")
+            client.refs.kept(event.result.kept, asked.script.value().ljust(asked.script.value_bytes), rng)
         if self._final is not None:
             client.forget(asked.call_id)
             client._client_world.call_ended(asked, _outcome_of(event, asked))
@@ -289,4 +303,6 @@ def _size_of(event: pb.Event) -> int:
 def _outcome_of(event: pb.Event, asked: Asked) -> str:
     if event.HasField("error"):
         return event.error.code
+    if asked.options.keep:
+        return "value" if event.result.HasField("kept") else "a wrong value"
     return "value" if event.result.data == asked.script.value() else "a wrong value"

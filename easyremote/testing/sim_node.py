@@ -13,6 +13,7 @@ from easyremote.testing.scripts import Script
 from easyremote.testing.sim_bundles import TaskRun
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_transfers import Incoming
+from easyremote.testing.sim_values import NodeStore, Value
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 TICK_S = 0.02
@@ -52,6 +53,7 @@ class SimNode(Peer):
         state = pb.NodeState(node_id=name, slots=slots)
         self.core = core.NodeSession(world.rng.randbytes(16), runtime, state, WindowSettings())
         self.revision = self.core.offer(self._specs())
+        self.store = NodeStore(self)
         self._ticks = False
         self.broken_until = 0.0  # its workers die until then, by the world's time
 
@@ -111,6 +113,9 @@ class SimNode(Peer):
                 run.go_on()
         elif isinstance(effect, core.Release):
             self.transfers.release(effect.attempt.key)
+            self.store.settle(effect.attempt.key)
+        elif isinstance(effect, core.Discard):
+            self.store.discard(effect.ref_ids)
         elif isinstance(effect, core.SendBlob):
             self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.OffersConfirmed):
@@ -128,6 +133,8 @@ class SimNode(Peer):
         effects = self.core.emit(run.attempt, event, size, self.now)
         if run.attempt.has_ended:
             self.runs.pop(run.attempt.key, None)
+            if isinstance(run, Run):
+                run.let_go()
         self.feed(effects)
 
     def _specs(self) -> list[pb.FunctionSpec]:
@@ -165,6 +172,7 @@ class Run:
         self._script = Script("")
         self._timer: Timer | None = None
         self._fetching: Incoming | None = None
+        self._value: Value | None = None
         self._is_stopping = False
 
     def begin(self) -> None:
@@ -172,6 +180,26 @@ class Run:
             died = pb.Event(error=pb.ErrorInfo(code="worker_crashed", message="its worker died"))
             self._node.after(self._rng.uniform(0, 0.05), lambda: self._emit(died, 0))
             return
+        for ref in self.attempt.submit.refs:  # at most one
+            self._value = self._node.store.use(ref, self._value_here)
+            return
+        self._fetch()
+
+    def let_go(self) -> None:
+        """Of the value that it named."""
+        if self._value is not None:
+            value, self._value = self._value, None
+            self._node.store.done_with(value, self._value_here)
+
+    def _value_here(self, is_there: bool) -> None:
+        if self.attempt.has_ended or self._is_stopping:
+            return
+        if is_there:
+            self._fetch()
+        else:
+            self._emit(pb.Event(error=pb.ErrorInfo(code="ref_lost")), 0)
+
+    def _fetch(self) -> None:
         arguments = self.attempt.submit.arguments
         if arguments.HasField("blob"):
             self._fetching = self._node.transfers.fetch(self.attempt.call_id, arguments, self._fetched)
@@ -221,7 +249,10 @@ class Run:
         self.go_on()
 
     def _emit(self, event: pb.Event, size: int) -> None:
-        if event.HasField("result") and self._script.value_bytes:
+        if event.HasField("result") and self.attempt.submit.options.keep:
+            kept = self._node.store.keep(self.attempt.key, event.result.data.ljust(self._script.value_bytes))
+            event.result.CopyFrom(pb.Payload(kept=kept))
+        elif event.HasField("result") and self._script.value_bytes:
             padded = event.result.data.ljust(self._script.value_bytes)
             event.result.CopyFrom(self._node.transfers.own(self.attempt.key, padded))
         self._node.emit(self, event, size)

@@ -24,6 +24,7 @@ class Outgoing:
     data: bytes
     offset: int
     limit: int
+    ref_id: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Incoming:
     transfer_id: bytes = b""
     limit: int = 0
     data: bytearray = field(default_factory=bytearray)
+    of_ref: bool = False
 
 
 class SimTransfers:
@@ -67,6 +69,17 @@ class SimTransfers:
         for blob_id in self._blobs_of.pop(holder, ()):
             del self._owned[blob_id]
 
+    def hold(self, ref_id: bytes, data: bytes) -> None:
+        self._owned[ref_id] = data
+        self._blobs_of[ref_id] = [ref_id]
+
+    def let_go(self, ref_id: bytes) -> None:
+        for transfer_id, outgoing in list(self._outgoing.items()):
+            if outgoing.ref_id == ref_id:
+                del self._outgoing[transfer_id]
+                self._write(pb.Chunk(transfer_id=transfer_id, error="its owner has dropped it"))
+        self.release(ref_id)
+
     # ---- sending -------------------------------------------------------------------------------------------------
 
     def requested(self, fetch: pb.Fetch) -> None:
@@ -78,7 +91,8 @@ class SimTransfers:
             self._write(pb.Chunk(transfer_id=fetch.transfer_id, error="its owner has dropped it"))
             return
         if outgoing is None:
-            outgoing = self._outgoing[fetch.transfer_id] = Outgoing(self._owned[fetch.blob_id], fetch.offset, 0)
+            outgoing = Outgoing(self._owned[fetch.blob_id], fetch.offset, 0, fetch.blob_id if fetch.of_ref else b"")
+            self._outgoing[fetch.transfer_id] = outgoing
         outgoing.limit = max(outgoing.limit, fetch.limit)
         self._send_chunks(fetch.transfer_id, outgoing)
 
@@ -101,6 +115,12 @@ class SimTransfers:
 
     def fetch(self, call_id: bytes, payload: pb.Payload, arrived: Arrived) -> Incoming:
         incoming = Incoming(call_id, payload.blob, arrived)
+        self._ask(incoming)
+        return incoming
+
+    def fetch_ref(self, ref: pb.Ref, arrived: Arrived) -> Incoming:
+        blob = pb.Blob(blob_id=ref.ref_id, part_bytes=ref.part_bytes)
+        incoming = Incoming(b"", blob, arrived, of_ref=True)
         self._ask(incoming)
         return incoming
 
@@ -132,6 +152,7 @@ class SimTransfers:
                 transfer_id=incoming.transfer_id,
                 blob_id=incoming.blob.blob_id,
                 call_id=incoming.call_id,
+                of_ref=incoming.of_ref,
                 offset=len(incoming.data),
                 limit=incoming.limit,
                 done=done,

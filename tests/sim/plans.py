@@ -77,6 +77,18 @@ PLANS = {
         fault_count=6,
         fault_lasts_s=SHORT,
     ),
+    "values that stay": Plan(
+        gentle=True, refs=0.6, kept=0.4, faults=GENTLE_FAULTS[:-2], fault_count=15, fault_lasts_s=SHORT
+    ),
+    "values that stay, gateway restart": Plan(
+        gentle=True,
+        refs=0.6,
+        kept=0.4,
+        once_only=0.5,
+        faults=("crash_gateway", "drain_gateway"),
+        fault_count=1,
+        fault_lasts_s=(0.0, 1.0),
+    ),
     # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
     "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
     "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
@@ -122,6 +134,9 @@ PLANS = {
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
     "everything, and errors that are retried": Plan(retried=0.6, faults=FAULTS, fault_count=12, duplicates=0.1),
+    "values that stay, everything": Plan(
+        nodes=2, calls=40, refs=0.6, kept=0.4, large=0.2, faults=FAULTS, fault_count=20, fault_lasts_s=(0.0, 8.0)
+    ),
     "everything to one node": Plan(nodes=1, clients=1, slots=1, calls=20, streams=0.6, faults=FAULTS, fault_count=12),
 }
 
