@@ -22,6 +22,7 @@ from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
 from easyremote.serving import Engine, Registered
+from easyremote.sizes import parse_size
 from easyremote.transport.link import CONNECT_TIMEOUT_S
 from easyremote.transport.loop import shared_loop
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -37,7 +38,8 @@ class ComputeNode:
     `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway;
     made from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
-    `max_value_bytes`: what values of refs may take here beyond those that running calls use (default: a quarter of the memory).
+    `value_memory`: what values of refs may take here beyond those that running calls use, as bytes or as text ("8GiB"; default: a
+    quarter of the machine's memory).
 
     What calls that say what they need may have of it, found by itself where nothing is said: `cpus` (processors), `memory`
     (bytes, or "64GiB"), `gpus` (how many, or a list of their indexes; 0: none), `gpu_memory` (of each GPU at most). See
@@ -57,7 +59,7 @@ class ComputeNode:
         gpu_memory: Size | None = None,
         labels: Mapping[str, str] | None = None,
         price: float = 0.0,
-        max_value_bytes: int | None = None,
+        value_memory: Size | None = None,
     ) -> None:
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
@@ -65,9 +67,7 @@ class ComputeNode:
             raise UsageError(f"a node's name has 1 to 200 printable characters, not {node_id[:60]!r}")
         if gateway is not None:
             discovery.normalize(gateway)
-        if max_value_bytes is not None and not max_value_bytes >= 0:
-            raise UsageError(f"max_value_bytes is a number of bytes, not {max_value_bytes!r}")
-        self._max_value_bytes = max_value_bytes if max_value_bytes is not None else _quarter_of_memory()
+        self._value_bytes = _quarter_of_memory() if value_memory is None else parse_size(value_memory, "value_memory")
         self._offered = offered(cpus, memory, gpus, gpu_memory)
         self._gateway = gateway
         self._token = token
@@ -264,7 +264,7 @@ class ComputeNode:
         said = self._offered
         found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
         self._state.capacity.CopyFrom(found)
-        engine = Engine(self.node_id, endpoint, self._state, self._max_value_bytes)
+        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes)
         engine.functions = self._functions
         await engine.start(connect_timeout)
         if warm:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from easyremote.core.values import MAX_REFS
 from easyremote.errors import OverloadedError, RefLost, UsageError
+from easyremote.sizes import format_size
 from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
-from easyremote.wire.references import mention, size_text, type_text
+from easyremote.wire.references import mention, type_text
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Ref(Generic[T]):
     def __repr__(self) -> str:
         where = f"on node '{self.node}'" if self.node else "here"
         state = ", released" if self.is_released else ""
-        return f"<Ref {self.type}, {size_text(self.size_bytes)}, {where}{state}>"
+        return f"<Ref {self.type}, {format_size(self.size_bytes)}, {where}{state}>"
 
     def __reduce__(self) -> Any:
         self._table.check(self)
@@ -222,5 +223,5 @@ class RefTable:
 
 def lost(ref: pb.Ref, why: str) -> RefLost:
     """The error for a value that can't be had any more."""
-    what = f"the value of a Ref ({ref.type}, {size_text(sum(ref.part_bytes))}) is lost: {why}"
+    what = f"the value of a Ref ({ref.type}, {format_size(sum(ref.part_bytes))}) is lost: {why}"
     return RefLost(f"{what}. Make it again, and use the new Ref", ref=ref.ref_id.hex(), was_on=ref.node_id)

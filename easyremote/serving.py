@@ -99,7 +99,7 @@ class Engine:
     """Made, started and stopped on the shared loop."""
 
     def __init__(
-        self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState, max_value_bytes: int = 1 << 30
+        self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState, value_bytes: int = 1 << 30
     ) -> None:
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
@@ -107,7 +107,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._shared = SharedFiles()
-        self._max_value_bytes = max_value_bytes
+        self._value_bytes = value_bytes
         self._endpoint = endpoint
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
@@ -142,8 +142,8 @@ class Engine:
             self._send_chunk,
             lambda: self._link.is_local,
         )
-        surroundings = NodeValues(self._core, self._transfers, self._shared, self._max_value_bytes, self._link.flush)
-        self.values = ValueStore(self.node_id, self._shared, self._max_value_bytes, surroundings)
+        surroundings = NodeValues(self._core, self._transfers, self._shared, self._value_bytes, self._link.flush)
+        self.values = ValueStore(self.node_id, self._shared, self._value_bytes, surroundings)
         try:
             await self._link.connected(connect_timeout_s)
         except BaseException:

@@ -101,6 +101,16 @@ Wait = Annotated[
 ]
 
 
+ValueMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--value-memory",
+        metavar="SIZE",
+        help="What values that stay may take, e.g. 8GiB; a quarter of the memory without it.",
+    ),
+]
+
+
 DrainGrace = Annotated[
     float,
     typer.Option(
@@ -161,6 +171,7 @@ def join(
     price: Price = 0.0,
     wait: Wait = 0.0,
     drain_grace: DrainGrace = DRAIN_GRACE_S,
+    value_memory: ValueMemory = None,
 ) -> None:
     """Make this machine a node, for functions and notebook cells that clients ship to it.
 
@@ -176,7 +187,7 @@ def join(
         from easyremote.cli.serving import NodeOptions, run
         from easyremote.cli.values import read_labels, read_offered
 
-        offered = read_offered(cpus, memory, gpus, gpu_memory)
+        offered = read_offered(cpus, memory, gpus, gpu_memory) | {"value_memory": value_memory}
         run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered))
 
 
@@ -197,6 +208,7 @@ def node(
     price: Price = 0.0,
     wait: Wait = 0.0,
     drain_grace: DrainGrace = DRAIN_GRACE_S,
+    value_memory: ValueMemory = None,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
     ] = "",
@@ -224,7 +236,7 @@ def node(
         from easyremote.cli.serving import NodeOptions, load_functions, run
         from easyremote.cli.values import read_labels, read_offered
 
-        offered = read_offered(cpus, memory, gpus, gpu_memory)
+        offered = read_offered(cpus, memory, gpus, gpu_memory) | {"value_memory": value_memory}
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered)
         run(gateway, load_functions(functions), options)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from easyremote.core.records import Node, Session
+from easyremote.sizes import format_size
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_REFS = 10_000
@@ -91,7 +92,7 @@ class Values:
     def changed(self, node: Session, message: pb.HeldValues, now: float) -> None:
         """A node tells what has changed."""
         self._take(node, message.held, now)
-        why = f"had no room for it: its values may take {message.bound_bytes:,} bytes"
+        why = f"had no room for it: its values may take {format_size(message.bound_bytes)}"
         for ref_id in message.dropped:
             self.not_there(node, ref_id, why, now)
 

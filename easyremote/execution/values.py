@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Protocol
 
 from easyremote.errors import PayloadError
+from easyremote.sizes import format_size
 from easyremote.wire.codec import PICKLE, Encoded, Part
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -137,8 +138,8 @@ class ValueStore:
             if file:
                 self._shared.remove(file)
             raise PayloadError(
-                f"the result, {value.size:,} bytes, is to stay on node '{self._node_id}', whose values may take "
-                f"{self.bound_bytes:,} bytes; give it more (max_value_bytes, --value-memory), or call without keep"
+                f"the result, {format_size(value.size)}, is to stay on node '{self._node_id}', whose values may take "
+                f"{format_size(self.bound_bytes)}; give it more (value_memory, --value-memory), or call without keep"
             )
         self._add(value)
         self._pending.setdefault(holder, []).append(value)
@@ -229,7 +230,7 @@ class ValueStore:
                 name = await _in_thread(lambda: self._shared.write(value.parts), self._shared.remove)
             except OSError as error:
                 raise PayloadError(
-                    f"node '{self._node_id}' has no room in shared memory for a value of {value.size:,} bytes: {error}"
+                    f"node '{self._node_id}' has no room in shared memory for a value of {format_size(value.size)}: {error}"
                 ) from error
             self._lie_in(value, name)
             self._node.serve(value)

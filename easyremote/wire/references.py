@@ -86,13 +86,3 @@ def type_text(value: Any) -> str:
     except Exception:  # a property of somebody else's class
         pass
     return name[:_MAX_TYPE]
-
-
-def size_text(size: int) -> str:
-    """A number of bytes as people read it."""
-    amount = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.1f} {unit}" if unit != "bytes" else f"{size} bytes"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

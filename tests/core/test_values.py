@@ -236,7 +236,7 @@ def test_the_reason_of_a_loss_is_told() -> None:
         has(node, ref)
     node.core.dropped([evicted.ref_id], 1000)
     bench.settle()
-    assert told(bench, ask(client, evicted)).error == "node 'a' had no room for it: its values may take 1,000 bytes"
+    assert told(bench, ask(client, evicted)).error == "node 'a' had no room for it: its values may take 1000 B"
     fetch = ask(client, gone)
     node.core.goodbye("stopping")
     bench.settle()
