@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from easyremote.core.records import Call, Node
 from easyremote.core.strategies import Offer, SmartAdaptive, Strategy
-from easyremote.core.strategies.base import step
+from easyremote.core.strategies.base import UNNOTICED_S, step
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MissingS = Callable[[Node, Sequence[pb.Ref]], float]
@@ -44,6 +44,22 @@ def nearest(call: Call, ready: list[Node], strategy: Strategy, missing_s: Missin
     free = [node for node in ready if node.running_count < node.slots] or ready
     least = min(step(more[node]) for node in free)
     return [node for node in free if step(more[node]) == least]
+
+
+def rather_waits(
+    call: Call, node: Node, others: Iterable[Node], waiting: int, waited_s: float, missing_s: MissingS
+) -> bool:
+    """Whether one of the others, which are at work, is expected to take all calls that wait before the values come to this node.
+
+    No call waits longer for that than the values would take.
+    """
+    more_s = missing_s(node, call.refs)
+    if more_s <= UNNOTICED_S or waited_s > more_s:
+        return False
+    function = call.key.function
+    return any(
+        missing_s(other, call.refs) + waiting * other.typical_s(function) / other.slots < more_s for other in others
+    )
 
 
 def _ends_first(function: str, more: dict[Node, float], strategy: SmartAdaptive) -> Node:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from easyremote.core.circuits import CODE, Circuits
 from easyremote.core.draining import all_drain
 from easyremote.core.keeping import Keeping
-from easyremote.core.nearness import MissingS, nearest
+from easyremote.core.nearness import MissingS, nearest, rather_waits
 from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.queues import Queues
 from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey
 from easyremote.core.resources import Terms, asked
 from easyremote.core.rooms import Rooms, admission_of, could_ever, never_fits, terms_of
-from easyremote.core.strategies import Ranked, Strategy, make_strategy
+from easyremote.core.strategies import Ranked, SmartAdaptive, Strategy, make_strategy
 from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -252,7 +252,11 @@ class Placing:
     def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
         pool = self._pool(call.key)
-        if len(pool.nodes) == 1 or pool.terms is not None:
+        if len(pool.nodes) == 1:
+            return False
+        if call.refs and self._waits_for_values(call, node, pool, queues, now):
+            return True
+        if pool.terms is not None:
             return False
         strategy = self._strategy(call.submit.options.strategy)
         return isinstance(strategy, Ranked) and self._waits(call, node, pool, strategy, queues, now)
@@ -262,10 +266,31 @@ class Placing:
         pool = self._pool(call.key)
         if len(pool.nodes) == 1:
             return False
+        if call.refs and self._waits_for_values(call, node, pool, queues, now):
+            return True
         strategy = self._strategy(call.submit.options.strategy)
         if isinstance(strategy, Ranked):
             return pool.terms is None and self._waits(call, node, pool, strategy, queues, now)
         return self._asked(call, strategy, [node]) is None
+
+    def _waits_for_values(self, call: Call, node: Node, pool: Pool, queues: Queues, now: float) -> bool:
+        """Whether it rather waits for a node that has the values which its arguments name."""
+        if not isinstance(self._strategy(call.submit.options.strategy), SmartAdaptive):
+            return False
+        if call.queue_deadline is not None and call.queue_deadline - now < LAST_CHANCE_S:
+            return False
+        others = [
+            other
+            for other in pool.nodes
+            if other is not node and other.running_count and other.takes_calls and _is_affordable(other, call.key)
+        ]
+        waiting = len(queues) + (not queues.holds(call))
+        waited_s = now - call.declined_at if call.declined_at is not None else 0.0
+        if not rather_waits(call, node, others, waiting, waited_s, self.missing_s):
+            return False
+        if call.declined_at is None:
+            call.declined_at = now
+        return self._declined(call.key)
 
     def _waits(self, call: Call, node: Node, pool: Pool, strategy: Ranked, queues: Queues, now: float) -> bool:
         key = call.key
