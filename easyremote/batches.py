@@ -88,7 +88,9 @@ class Batcher:
     def __init__(self, engine: Engine, registered: Registered) -> None:
         self.registered = registered
         self._engine = engine
-        self._gatherer = Gatherer[Member](registered.spec.batch, registered.spec.batch_wait_s, self._start)
+        self._gatherer = Gatherer[Member](
+            registered.spec.batch, registered.spec.batch_wait_s, self._start, lambda member: member.is_wanted
+        )
         self._running: _InThread | _InWorker | None = None
 
     @property

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -21,6 +25,9 @@ from easyremote import (
     UsageError,
     WorkerCrashed,
 )
+from easyremote.cluster import LocalCluster
+from easyremote.wire.v1 import gateway_pb2 as pb
+from easyremote.wire.v1 import gateway_pb2_grpc
 from tests.conftest import wait_until
 from tests.e2e.conftest import submit_together
 
@@ -223,9 +230,6 @@ def test_a_result_that_cannot_be_sent_fails_alone(node: ComputeNode, client: Cli
 def test_a_crash_is_the_fault_of_whoever_crashes_alone(node: ComputeNode, client: Client) -> None:
     @node.register(batch=3, batch_wait=LONG, isolation="process")
     def risky(xs: list[int]) -> list[int]:
-        import os
-        import signal
-
         if 0 in xs:
             os.kill(os.getpid(), signal.SIGKILL)
         return xs
@@ -379,3 +383,51 @@ def test_batches_need_no_slot(server: Server, client: Client) -> None:
         finally:
             gate.opened.set()
         assert blocking.result(60) == [1]
+
+
+def test_programs_that_are_not_python_join_batches_too(
+    server: Server, node: ComputeNode, client: Client, isolation: str
+) -> None:
+    @node.register(batch=2, batch_wait=LONG, isolation=isolation)
+    def describe(xs: list[Any]) -> list[Any]:
+        return [{"size": len(xs), "x": x} for x in xs]
+
+    with grpc.insecure_channel(server.address) as channel:
+        allowed = (("authorization", f"Bearer {server.token}"),)
+        request = pb.InvokeRequest(function="describe", json="[1]")
+        reply = gateway_pb2_grpc.GatewayStub(channel).Invoke.future(request, metadata=allowed, timeout=60)
+        wait_until(lambda: client.list_nodes()[0].running == 1)
+        assert client.call("describe", (2,)) == {"size": 2, "x": (2,)}
+        assert json.loads(reply.result().json) == {"size": 2, "x": 1}
+
+
+def test_values_that_stay_go_into_batches_and_come_out_of_them(
+    node: ComputeNode, client: Client, isolation: str
+) -> None:
+    @node.register(batch=2, batch_wait=LONG, isolation=isolation)
+    def double(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [2 * array for array in arrays]
+
+    kept = client.put(np.arange(5))
+    calls = [client.with_options(keep=True).submit("double", kept), client.submit("double", np.arange(3))]
+    np.testing.assert_array_equal(calls[1].result(60), [0, 2, 4])
+    np.testing.assert_array_equal(calls[0].result(60).get(), [0, 2, 4, 6, 8])
+
+
+def test_calls_of_a_batch_go_to_another_node_when_theirs_is_lost() -> None:
+    with LocalCluster(2) as cluster, cluster.client() as client:
+        first, second = cluster.node_ids
+        client.node(first).register(by_value("import time; time.sleep(600)"), name="f", batch=4, batch_wait=LONG)
+        calls = [client.submit("f", number) for number in range(4)]
+        wait_until(lambda: all(call.state == "running" for call in calls))
+        client.node(second).register(by_value("pass"), name="f", batch=4, batch_wait=LONG)
+        os.kill(dict(zip(cluster.node_ids, cluster.pids[1:], strict=True))[first], signal.SIGKILL)
+        assert [call.result(60) for call in calls] == [(number, 4) for number in range(4)]
+        assert {call.node for call in calls} == {second}
+
+
+def by_value(first: str) -> Any:
+    """A function that goes by value, and begins with this."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(f"def f(xs):\n    {first}\n    return [(x, len(xs)) for x in xs]\n", namespace)
+    return namespace["f"]
