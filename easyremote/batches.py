@@ -87,6 +87,9 @@ class Batcher:
 
     def __init__(self, engine: Engine, registered: Registered) -> None:
         self.registered = registered
+        self.grant = (
+            pb.Grant()
+        )  # what the function has here: the first of its calls brings it, for those that come after it
         self._engine = engine
         self._gatherer = Gatherer[Member](
             registered.spec.batch, registered.spec.batch_wait_s, self._start, lambda member: member.is_wanted
@@ -100,6 +103,8 @@ class Batcher:
     def add(self, run: Run, arguments: codec.Encoded | pb.Payload) -> None:
         member = Member(self._engine, run, self, arguments)
         run.member = member
+        if run.attempt.submit.grant != pb.Grant(counts_as=run.attempt.submit.grant.counts_as):
+            self.grant = run.attempt.submit.grant
         self._gatherer.add(member)
 
     def again_alone(self, member: Member) -> None:
@@ -239,9 +244,11 @@ class _InWorker:
         engine, (code, encoded) = self._engine, self._code
         worker: WorkerProcess | None = None
         try:
-            worker = await engine._pools.take(code.digest, self.members[0].run.attempt.submit.grant)
+            worker = await engine._pools.take(code.digest, self.members[0].batcher.grant)
             submit = pb.Submit(call_id=self._id, options=pb.Options(output=True))
             submit.code.CopyFrom(await engine.code_for(worker, code, encoded, self._id))
+            if self.members[0].batcher.grant.gpus:
+                submit.grant.CopyFrom(self.members[0].batcher.grant)
             spec = self._registered.spec
             submit.code.spec.CopyFrom(pb.FunctionSpec(batch=spec.batch, batch_whole=spec.batch_whole))
             for member in self.members:

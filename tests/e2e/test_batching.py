@@ -426,6 +426,19 @@ def test_calls_of_a_batch_go_to_another_node_when_theirs_is_lost() -> None:
         assert {call.node for call in calls} == {second}
 
 
+def test_every_batch_of_a_function_has_its_gpu(server: Server, client: Client) -> None:
+    """The first call at the node brings it; those that come while others are there bring nothing."""
+    with ComputeNode(server.address, "a", slots=1, gpus=[3, 5], gpu_memory="8GiB") as there:
+
+        @there.register(batch=2, batch_wait=LONG, gpus=1, isolation="process")
+        def pinned(xs: list[int]) -> list[Any]:
+            import os
+
+            return [os.environ.get("CUDA_VISIBLE_DEVICES")] * len(xs)
+
+        assert [call.result(60) for call in together(client, "pinned", range(12))] == ["3"] * 12
+
+
 def by_value(first: str) -> Any:
     """A function that goes by value, and begins with this."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
