@@ -58,13 +58,15 @@ class GatewaySettings:
     """What a gateway can be told.
 
     `heartbeat_s`: every peer sends something at least this often. `silence_s`: a connection that was silent this long is
-    taken for dead. `grace_s`: a peer whose connection broke may come back within this time and find its calls running.
+    taken for dead, unless its process is known to live: then after `hold_s`, since a function may hold the interpreter lock for
+    long. `grace_s`: a peer whose connection broke may come back within this time and find its calls running.
     `max_queued_calls`: calls waiting for a node, per client; one more is refused with `OverloadedError`.
     `max_sessions`: peers connected at once; one more is refused.
     """
 
     heartbeat_s: float = 2.0
     silence_s: float = 6.0
+    hold_s: float = 120.0
     grace_s: float = 5.0
     max_queued_calls: int = 4096
     max_sessions: int = 10_000

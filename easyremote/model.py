@@ -114,7 +114,8 @@ class NodeInfo(Record):
     """A node as the gateway sees it.
 
     `status`: "connected", "draining" for one that takes no new calls, "resting" for one where calls kept failing, whatever the
-    function, or "away" for one whose connection broke a moment ago. `draining`: why it takes none; empty where it does.
+    function, "silent" for one that says nothing though its process lives (a function may hold the interpreter lock), or "away"
+    for one whose connection broke a moment ago. `draining`: why it takes none; empty where it does.
     `resting`: functions whose calls kept failing there. `load`: running calls as a part of the slots, 0 to 1 (above it when more
     are on their way). `resources`: what was measured on its machine (`cpus`, `cpu_percent`, `memory_used_bytes`,
     `memory_total_bytes`, `gpus`); empty until the first measurement. `capacity`: what it offers to calls that say

@@ -65,6 +65,8 @@ def node_record(node: Node, placing: Placing, now: float) -> pb.NodeRecord:
 def _status(node: Node, rests: bool) -> str:
     if not node.is_here:
         return "away"
+    if node.session.is_quiet:
+        return "silent"
     if node.is_draining:
         return "draining"
     return "resting" if rests else "connected"

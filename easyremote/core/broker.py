@@ -121,6 +121,8 @@ class Broker:
         if session is None:
             return []
         session.heard_at = now
+        if session.is_quiet:
+            self._set_quiet(session, False)
         self._placing.batch_begins()
         for frame in frames:
             handler = _HANDLERS.get(frame.WhichOneof("body"))
@@ -182,7 +184,7 @@ class Broker:
                 assert session.away_since is not None
                 if now - session.away_since > self.settings.grace_s:
                     self._end_session(session, "it was away for longer than the grace time")
-            elif now - session.heard_at > self.settings.silence_s:
+            elif now - session.heard_at > self.settings.silence_s and not self._is_known_to_live(session):
                 self._actions.append(Close(session.conn))
                 self._went_away(session)
             elif session.held_acks:
@@ -199,6 +201,30 @@ class Broker:
         self._values.tick(now)
         self._relay.look_for_sources(now)
         return self._take()
+
+    def doubtful(self, now: float) -> list[int]:
+        """Connections of peers that say nothing. The shell may know that their processes live, and then calls `vouch`."""
+        silent_s = self.settings.silence_s / 2
+        return [conn for conn, session in self._by_conn.items() if now - session.heard_at > silent_s]
+
+    def vouch(self, conn: int, now: float) -> None:
+        """The process at the other end of this connection lives, as a function that holds the interpreter lock lets it look."""
+        self._by_conn[conn].vouched_at = now
+
+    def _is_known_to_live(self, session: Session) -> bool:
+        silent_s, vouched_s = self._now - session.heard_at, self._now - session.vouched_at
+        if silent_s > self.settings.hold_s or vouched_s > self.settings.silence_s / 2:
+            return False
+        if not session.is_quiet:
+            self._set_quiet(session, True)
+        return True
+
+    def _set_quiet(self, session: Session, is_quiet: bool) -> None:
+        """A node that is quiet would not begin what it is sent, so others get it."""
+        session.is_quiet = is_quiet
+        node = session.node
+        if node is not None:
+            self._drain_changed(node)
 
     def _forgive_standstill(self, gap_s: float) -> None:
         """This process stood still (a laptop asleep, SIGSTOP): the peers had no chance to be heard meanwhile."""
@@ -230,6 +256,7 @@ class Broker:
         self._by_conn[conn] = session
         session.held_acks.clear()  # lost, like those that were on their way
         session.conn = conn
+        session.is_quiet = False
         session.away_since = None
         session.heard_at = self._now
 
@@ -880,7 +907,7 @@ class Broker:
 
     def _drain_changed(self, node: Node) -> None:
         node.drains(node.drain_reason, node.is_leaving)
-        if node.is_draining:
+        if node.is_shut:
             self._placing.keeping.left(node)
         self._placing.circuits.has_changed = self._placing.circuits.is_open
         self._placing.changed(node)

@@ -255,6 +255,13 @@ def _is_away(case: Case, node: Node) -> Finding | None:
     return Finding(LATER, text, "it comes back by itself, or is started again")
 
 
+def _is_silent(case: Case, node: Node) -> Finding | None:
+    if not node.session.is_quiet:
+        return None
+    text = f"nothing was heard of it for {span(case.now - node.session.heard_at)}, though its process lives"
+    return Finding(LATER, text, "a function may hold the interpreter lock there; register it with isolation='process'")
+
+
 def _was_lost(case: Case, node: Node) -> Finding | None:
     if node.node_id not in case.call.submit.options.not_on or node is case.chosen:
         return None
@@ -316,6 +323,7 @@ CHECKS: tuple[Check, ...] = (
     _drains,
     _doesn_t_take_it,
     _is_away,
+    _is_silent,
     _was_lost,
     _lacks_room,
     _rests,

@@ -25,6 +25,8 @@ def check(
         assert all(call.state is CallState.QUEUED for call in line), "only queued calls are in a queue"
     for name, node in nodes.items():
         assert node.node_id == name and node.session.node is node, "a node is known by its name"
+        if node.is_here:
+            assert node.is_shut == (node.is_draining or node.session.is_quiet), "who drains or is quiet gets no calls"
         assert sessions.get(node.session.session_id) is node.session, "a node's session is known"
         running = 0
         for call_id, call in node.calls.items():

@@ -102,6 +102,8 @@ class Session:
     incarnation: int = 0
     knows_drain: bool = False  # it understands HandedBack and Withdrawn
     away_since: float | None = None
+    vouched_at: float = 0.0  # when its process was seen alive last, though it said nothing
+    is_quiet: bool = False  # it says nothing, and its process lives
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
     held_acks: list[pb.Acknowledged] = field(default_factory=list)  # a node's: they go with the next frame
@@ -150,6 +152,7 @@ class Node:
     drain_reason: str = ""  # why somebody asked the gateway to give it no new calls
     is_leaving: bool = False  # its process ends when its calls have ended
     is_draining: bool = False  # one of the two
+    is_shut: bool = False  # it gets no calls for now: it drains, or is quiet
 
     def __post_init__(self) -> None:
         self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
@@ -163,12 +166,13 @@ class Node:
     @property
     def takes_calls(self) -> bool:
         """Whether it is here and takes new calls, be it only when a slot is free."""
-        return self.session.conn is not None and not self.is_draining
+        return self.session.conn is not None and not self.is_shut
 
     def drains(self, reason: str, is_leaving: bool) -> None:
         """It takes no new calls from now on, or takes them again where neither is said."""
         self.drain_reason, self.is_leaving = reason, is_leaving
         self.is_draining = bool(reason) or is_leaving
+        self.is_shut = self.is_draining or self.session.is_quiet
 
     @property
     def credit(self) -> int:
@@ -178,7 +182,7 @@ class Node:
     @property
     def has_credit(self) -> bool:
         """Whether a call that needs no more than a slot may be sent there now."""
-        return self.session.conn is not None and self.limit > self.running_count and not self.is_draining
+        return self.session.conn is not None and self.limit > self.running_count and not self.is_shut
 
     @property
     def free_slots(self) -> int:

@@ -65,6 +65,7 @@ class Process:
     def __init__(self, world: Clocked, clock_offset: float) -> None:
         self.is_alive = True
         self.frozen_until = 0.0
+        self.held_until = 0.0
         self._schedule = world.schedule
         self._clock_offset = clock_offset
 
@@ -85,3 +86,7 @@ class Process:
     def freeze(self, for_s: float) -> None:
         """Stand still, as a stopped process or a sleeping laptop does."""
         self.frozen_until = self._schedule.now + for_s
+
+    def hold(self, for_s: float) -> None:
+        """Say nothing, as a process whose interpreter lock is held, and be seen to live."""
+        self.held_until = self.frozen_until = max(self.frozen_until, self._schedule.now + for_s)

@@ -44,6 +44,8 @@ GENTLE_FAULTS = (
     "stall_node",
     "detach_client",
     "detach_node",
+    "hold_client",
+    "hold_node",
     "crash_gateway",
     "drain_gateway",
 )
@@ -243,7 +245,7 @@ class World:
 
     def _transit_slack_s(self) -> float:
         """How much later than its deadline a call may begin: clocks can't be compared, so time on the way isn't counted."""
-        slow = any(word in kind for kind in self._fault_kinds() for word in ("stall", "freeze"))
+        slow = any(word in kind for kind in self._fault_kinds() for word in ("stall", "freeze", "hold"))
         return 1e9 if slow else 0.6
 
     def _fault_kinds(self) -> Sequence[str]:
@@ -429,6 +431,8 @@ class World:
             self._detach(peer)
         elif what == "freeze":
             peer.freeze(fault.lasts_s)
+        elif what == "hold":
+            peer.hold(fault.lasts_s)
         else:
             self._end(peer, fault.lasts_s, is_clean=what == "leave")
 

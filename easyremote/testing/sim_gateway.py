@@ -109,6 +109,10 @@ class SimGateway(Process):
             self._perform(self.broker.disconnected(number, self.now))
 
     def _tick(self) -> None:
+        for conn in self.broker.doubtful(self.now):
+            wire = self._wires.get(conn)
+            if wire is not None and not wire.is_dead and self._world.schedule.now < wire.peer.held_until:
+                self.broker.vouch(conn, self.now)
         self._perform(self.broker.tick(self.now))
 
     def _perform(self, actions: list[Action]) -> None:

@@ -59,6 +59,7 @@ class Wire:
         to_gateway: Deliver,
     ) -> None:
         self.schedule = peer.world.schedule
+        self.peer = peer
         self.stalled_until = 0.0
         self.is_dead = False
         self.up = Direction(self, gateway, to_gateway)

@@ -15,11 +15,15 @@ MAX_FRAMES_WAITING = 50_000
 
 
 class Connection:
-    """`wake` says that there is something to write, or that the end is near; `cut` ends it at once."""
+    """`wake` says that there is something to write, or that the end is near; `cut` ends it at once. `lives` tells whether the
+    peer's process is known to live, when it says nothing."""
 
-    def __init__(self, wake: Callable[[], object], cut: Callable[[], object]) -> None:
+    def __init__(
+        self, wake: Callable[[], object], cut: Callable[[], object], lives: Callable[[], bool] = lambda: False
+    ) -> None:
         self.outbox: list[pb.Frame] = []
         self.is_closed = False
+        self.lives = lives
         self._wake = wake
         self._cut = cut
         self._killer: asyncio.TimerHandle | None = None

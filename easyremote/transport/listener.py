@@ -165,7 +165,12 @@ class Listener:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.perform(self.broker.tick(monotonic()))
+            now = monotonic()
+            for conn in self.broker.doubtful(now):
+                connection = self._connections.get(conn)
+                if isinstance(connection, Connection) and connection.lives():
+                    self.broker.vouch(conn, now)
+            self.perform(self.broker.tick(now))
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 
@@ -185,7 +190,8 @@ class Listener:
         wake = asyncio.Event()
         handler = asyncio.current_task()
         assert handler is not None
-        connection = Connection(wake.set, handler.cancel)
+        # gRPC's own threads answer its pings while Python says nothing; without an answer it ends the connection.
+        connection = Connection(wake.set, handler.cancel, lives=lambda: True)
         conn = self.add_connection(connection)
         self.perform(self.broker.connected(conn, first.frames[0].hello, monotonic()))
         reader = self._loop.create_task(self._read(conn, connection, context))

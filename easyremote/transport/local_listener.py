@@ -13,6 +13,7 @@ from easyremote import discovery
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Host
 from easyremote.transport.local_stream import BatchProtocol
+from easyremote.transport.peers import is_running
 from easyremote.transport.streams import MAX_MESSAGE_BYTES, take_batch
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -80,9 +81,14 @@ class _Peer:
         self._clock = monotonic
         self._is_known = False
         self._conn: int | None = None
-        self._connection = Connection(self._wake, self.protocol.cut)
+        self._connection = Connection(self._wake, self.protocol.cut, self._lives)
         self._timer = loop.call_later(HELLO_TIMEOUT_S, self.protocol.cut)
         peers.add(self)
+
+    def _lives(self) -> bool:
+        """Whether the kernel knows its process as one that runs or waits, and isn't stopped."""
+        pid = self.protocol.peer_pid()
+        return pid is not None and is_running(pid)
 
     def turn_away(self) -> None:
         """Close it, unless it has a session, which ends with a goodbye."""

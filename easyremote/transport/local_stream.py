@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from easyremote.transport.connections import CLOSE_TIMEOUT_S
+from easyremote.transport.peers import peer_pid
 from easyremote.transport.streams import MAX_MESSAGE_BYTES, WELCOME_TIMEOUT_S, Talker, serialize_batch
 from easyremote.wire.framing import Unpacker, pack
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -80,6 +81,10 @@ class BatchProtocol(asyncio.Protocol):
     def cut(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def peer_pid(self) -> int | None:
+        """The process at the other end, where the system tells."""
+        return peer_pid(self._transport.get_extra_info("socket")) if self._transport is not None else None
 
     def _write(self) -> None:
         self._is_due = False

@@ -1,6 +1,7 @@
 """gRPC options, in one place because gRPC ignores a misspelt one in silence. Each is tested by its effect.
 
-Liveness is not left to HTTP/2 pings (they are answered by C threads while Python hangs): see the heartbeats of the sessions.
+Liveness is not left to HTTP/2 pings alone, which C threads answer while Python hangs: see the heartbeats of the sessions. A peer
+whose heartbeats stay away while its pings are answered is waited for longer than one that answers nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
 _BOTH = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
 SERVER_OPTIONS = [
     *_BOTH,
+    # A peer whose Python says nothing counts as alive as long as its gRPC answers these, so a dead one has to be noticed by them:
+    # 4 s after the last it sent, and 4 s for the answer.
+    ("grpc.keepalive_time_ms", 4_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.http2.ping_timeout_ms", 4_000),
     ("grpc.so_reuseport", 0),  # else a second gateway binds the same port and gets half of the calls
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_concurrent_streams", 256),
@@ -34,6 +37,9 @@ SERVER_OPTIONS = [
 
 CHANNEL_OPTIONS = [
     *_BOTH,
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),  # a channel is a connection of its own
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 3_000),

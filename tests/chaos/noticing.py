@@ -25,7 +25,7 @@ def _noticed(client: Client, victims: dict[str, float], bound_s: float) -> Outco
     outcome = Outcome()
     left = dict(victims)
     while left:
-        here = {node.node_id for node in client.list_nodes() if node.status == "connected"}
+        here = {node.node_id for node in client.list_nodes() if node.status in ("connected", "silent")}
         now = monotonic()
         for name in [name for name in left if name not in here]:
             outcome.trials += 1

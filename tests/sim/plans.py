@@ -37,6 +37,9 @@ PLANS = {
     "short gateway restart": Plan(
         gentle=True, once_only=0.5, faults=("crash_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
     ),
+    "interpreter locks that are held": Plan(
+        gentle=True, once_only=0.5, faults=("hold_client", "hold_node"), fault_count=5, fault_lasts_s=(0.5, 30.0)
+    ),
     "gateway restarts that are announced": Plan(
         gentle=True, once_only=0.5, faults=("drain_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
     ),
