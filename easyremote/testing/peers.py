@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from easyremote.core.reconnecting import backoff_s
 from easyremote.testing.clock import Process
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_transfers import SimTransfers
@@ -112,7 +113,7 @@ class Peer(Process):
 
     def _dial_later(self) -> None:
         """The backoff of the real link."""
-        self.after(self.world.rng.uniform(0, min(3.0, 0.1 * 2 ** max(self._attempt - 1, 0))), self._dial)
+        self.after(backoff_s(max(self._attempt, 1), self.world.rng), self._dial)
 
     def _watch(self) -> None:
         now = self.now

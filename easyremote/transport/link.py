@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from easyremote import discovery
+from easyremote.core.reconnecting import backoff_s
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, from_code
 from easyremote.transport.local_stream import LocalStream
@@ -34,15 +35,6 @@ class SessionCore(Protocol):
     def received(self, frames: Iterable[pb.Frame], now: float) -> list[Any]: ...
     def disconnected(self, now: float) -> None: ...
     def heartbeat(self) -> None: ...
-
-
-def backoff_s(attempt: int, rng: random.Random) -> float:
-    """Wait before reconnect number `attempt` (1, 2, …), in seconds.
-
-    Full jitter over min(cap, base · 2^(attempt-1)), base 0.1 s, cap 3 s: spreads a fleet's return after a gateway restart.
-    Source: AWS Architecture Blog, "Exponential Backoff and Jitter" (2015).
-    """
-    return rng.uniform(0, min(3.0, 0.1 * 2 ** (attempt - 1)))
 
 
 class Link:
