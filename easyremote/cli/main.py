@@ -216,16 +216,15 @@ def node(
     """Make this machine a node that offers functions from Python modules.
 
     Modules are looked for in the current folder first. Clients may ship functions
-    and notebook cells of their own to it as well. It ends as 'easyremote join' does.
+    and notebook cells of their own to it as well. It ends as easyremote join does.
 
-    'node drain NAME' has the gateway give a node no new calls, while those that run
-    there go on; 'node resume NAME' takes that back. Both can be said anywhere.
+    With drain NAME instead of functions it has the gateway give the node NAME no
+    new calls, while those that run there go on; resume NAME takes that back.
 
     [dim]Examples[/]
       easyremote node recipes:train recipes:evaluate
       easyremote node recipes:train=train_model --gateway 127.0.0.1:8080 --slots 1
       easyremote node drain gpu-1 --reason "new driver"
-      easyremote node resume gpu-1
     """
     with reported():
         if functions[0] in ("drain", "resume"):
