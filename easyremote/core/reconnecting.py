@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import random
+from typing import Protocol
 
 BACKOFF_CAP_S = 3.5
 """No wait is longer. Below the gateway's grace time, so that a node is back with its calls in time."""
 
 
-def backoff_s(attempt: int, rng: random.Random) -> float:
+class Chance(Protocol):
+    """A `random.Random`."""
+
+    def uniform(self, a: float, b: float) -> float: ...
+
+
+def backoff_s(attempt: int, rng: Chance) -> float:
     """Wait before reconnect number `attempt` (1, 2, …), in seconds.
 
     Full jitter over min(cap, base · 3^(attempt-1)), base 0.1 s, cap 3.5 s: spreads a fleet's return after a gateway restart.
