@@ -204,7 +204,9 @@ class Circuits:
         circuit.failed_at = now
         circuit.why = _words(circuit.failures, "call" if function == CODE else f"call of '{function}'", error)
         if self._is_the_functions_fault(circuit, tally):
-            for other in [self._kept[name, function] for name in tally.nodes]:
+            for other in (
+                [self._kept[name, function] for name in tally.nodes] if function in self._open_functions else ()
+            ):
                 self._shut(other)
         elif circuit.probe == call_id or (circuit.state is State.CLOSED and self._speaks_against_node(circuit, tally)):
             self._rest(circuit, now)
