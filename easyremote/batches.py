@@ -85,11 +85,9 @@ class Member:
 class Batcher:
     """One function's calls."""
 
-    def __init__(self, engine: Engine, registered: Registered) -> None:
+    def __init__(self, engine: Engine, registered: Registered, grant: pb.Grant | None) -> None:
         self.registered = registered
-        self.grant = (
-            pb.Grant()
-        )  # what the function has here: the first of its calls brings it, for those that come after it
+        self.grant = grant or pb.Grant()  # of all of them together: the first one brings it
         self._engine = engine
         self._gatherer = Gatherer[Member](
             registered.spec.batch, registered.spec.batch_wait_s, self._start, lambda member: member.is_wanted
@@ -103,8 +101,6 @@ class Batcher:
     def add(self, run: Run, arguments: codec.Encoded | pb.Payload) -> None:
         member = Member(self._engine, run, self, arguments)
         run.member = member
-        if run.attempt.submit.grant != pb.Grant(counts_as=run.attempt.submit.grant.counts_as):
-            self.grant = run.attempt.submit.grant
         self._gatherer.add(member)
 
     def again_alone(self, member: Member) -> None:
@@ -151,7 +147,7 @@ class _InThread:
         self._registered = registered
         self._ended: Callable[[], None] | None = ended
         first = members[0].run.attempt.call_id
-        submit = pb.Submit(call_id=first, options=pb.Options(output=True))
+        submit = pb.Submit(call_id=first, options=pb.Options(output=True), grant=members[0].batcher.grant)
         self.lead = ThreadEmitter(engine.node_id, submit, self._post)
         self.lead.is_async = True  # nobody's output may hold up the others
 
@@ -241,14 +237,12 @@ class _InWorker:
             self._worker.interrupt()
 
     async def _run(self) -> None:
-        engine, (code, encoded) = self._engine, self._code
+        engine, (code, encoded), grant = self._engine, self._code, self.members[0].batcher.grant
         worker: WorkerProcess | None = None
         try:
-            worker = await engine._pools.take(code.digest, self.members[0].batcher.grant)
-            submit = pb.Submit(call_id=self._id, options=pb.Options(output=True))
+            worker = await engine._pools.take(code.digest, grant)
+            submit = pb.Submit(call_id=self._id, options=pb.Options(output=True), grant=grant)
             submit.code.CopyFrom(await engine.code_for(worker, code, encoded, self._id))
-            if self.members[0].batcher.grant.gpus:
-                submit.grant.CopyFrom(self.members[0].batcher.grant)
             spec = self._registered.spec
             submit.code.spec.CopyFrom(pb.FunctionSpec(batch=spec.batch, batch_whole=spec.batch_whole))
             for member in self.members:

@@ -553,6 +553,8 @@ class Client:
         """A registered function with this client's options."""
         target = self._targets.get(spec.name)
         if target is None:
+            if spec.batch:
+                needs.check_batched(spec.name, self._options.needs())
             is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION and not spec.batch  # those wait for each other there
             time = self._times.setdefault(spec.name, CallTime())
             may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")

@@ -72,6 +72,15 @@ def of_function(said: Mapping[str, Any]) -> dict[str, Any]:
     return {"needs": to_wire(said), "max_concurrency": limit}
 
 
+def check_batched(name: str, said: pb.Needs | None) -> None:
+    """Raises UsageError where a call needs something of its own, and its function's calls run together."""
+    for field, _ in said.ListFields() if said is not None else ():
+        if field.name != "labels":
+            raise UsageError(
+                f"calls of '{name}' run together, with what the function needs; one can't say more than labels"
+            )
+
+
 def whole(name: str, value: object, least: int, most: int) -> int:
     """A whole number in this range. Raises UsageError, which calls it `name`, for anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:

@@ -389,10 +389,13 @@ class Engine:
             return
         batcher = self._batchers.get(registered.spec.name)
         if batcher is None or batcher.registered is not registered:
+            grant = batcher.grant if batcher is not None else None
             self._batchers = {
                 name: known for name, known in self._batchers.items() if name in self.functions or not known.is_idle
             }
-            batcher = self._batchers[registered.spec.name] = Batcher(self, registered)
+            batcher = self._batchers[registered.spec.name] = Batcher(self, registered, grant)
+        if attempt_run.attempt.submit.grant.gpus:
+            batcher.grant = attempt_run.attempt.submit.grant
         arguments = attempt_run.attempt.submit.arguments
         if arguments.HasField("blob") or attempt_run.attempt.submit.refs:
             attempt_run.task = self._spawn(self._guard(attempt_run, self._fetch_and_join(attempt_run, batcher)))

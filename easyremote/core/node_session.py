@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION, WindowSettings
 from easyremote.core.retrying import brief
+from easyremote.sizes import LARGEST
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 STARTED_AFTER_S = 0.02
@@ -524,13 +525,19 @@ class NodeSession:
         return len(self._running) + self._reserved
 
     def _gpus_are_free(self, grant: pb.Grant) -> bool:
-        """Whether no running attempt has GPUs that are to be had by one alone."""
-        return not grant.gpus or not any(
-            (grant.is_exclusive or other.submit.grant.is_exclusive)
-            and set(grant.gpus).intersection(other.submit.grant.gpus)
-            for other in self._running.values()
-            if other.is_granted
-        )
+        """Whether what running attempts have of these GPUs leaves room for this one."""
+        if not grant.gpus:
+            return True
+        others = [other.submit.grant for other in self._running.values() if other.is_granted]
+        total = {gpu.index: gpu.memory_bytes for gpu in self._state.capacity.gpus}
+        for index in grant.gpus:
+            there = [other for other in others if index in other.gpus]
+            if there and (grant.is_exclusive or any(other.is_exclusive for other in there)):
+                return False
+            used = sum(other.gpu_memory_bytes for other in there)
+            if there and used + grant.gpu_memory_bytes > (total.get(index) or LARGEST):
+                return False
+        return True
 
     def _stopped_running(self, attempt: Attempt) -> None:
         if self._running.pop(attempt.key, None) is not None:

@@ -47,6 +47,7 @@ class Rooms:
                 gpu = Gpu(total)
                 if offered.uuid:
                     self._gpus[offered.uuid] = gpu
+            gpu.total = max(gpu.total, total)
             gpu.users[node.node_id] = None
             room.gpus[offered.index] = gpu
 
@@ -123,7 +124,10 @@ def terms_of(node: Node, key: QueueKey) -> Terms | None:
     limit = spec.max_concurrency if spec is not None else 0
     if spec is not None and spec.batch:
         room = 2 * min(spec.batch, MAX_BATCH)  # one batch runs, the next one fills
-        needs = needed(declared, key.needs)._replace(slots=0)
+        labels = Ask(labels=key.needs.labels) if key.needs is not None else None
+        needs = needed(declared, labels)._replace(
+            slots=0
+        )  # the function's, held once for all; a call can't have others
         return Terms(needs, key.function, min(limit or room, room), is_batched=True)
     if declared is None and key.needs is None and not limit:
         return None

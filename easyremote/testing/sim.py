@@ -7,6 +7,8 @@
 - a stream's items come once, in order, without gaps;
 - each call in a bundle is a call of its own in all this, whatever becomes of the bundle;
 - a call with `retries=0` begins at most once;
+- no call has a GPU alone that another one has, nor more of its memory than there is, and no function is at work more often than
+  it allows;
 - a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
 - where slots are free, no call waits longer than `begins_within_s`;
 - what a node registers is confirmed only when calls find it, and in the end it is;
@@ -32,6 +34,7 @@ from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked, Execution, Script
 from easyremote.testing.sim_client import SimClient
 from easyremote.testing.sim_gateway import SimGateway
+from easyremote.testing.sim_needs import draw_needs, overcommitted, too_many
 from easyremote.testing.sim_node import SimNode
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -65,6 +68,7 @@ FAULTS = (
     "drain_node",
     "rest_node",
     "break_node",
+    "unplug_node",
     "change_offers",
 )
 
@@ -110,6 +114,9 @@ class Plan:
     endless: float = 0.05
     waiting: float = 0.1  # with a queue timeout
     prioritized: float = 0.1
+    needy: float = 0.0  # that say what they need
+    gpus: tuple[int, ...] = ()  # of each node: the memory of each GPU, in bytes
+    most: dict[str, int] = field(default_factory=dict[str, int])  # functions with their `max_concurrency`
     bundles: int = 0  # each of many short calls, that leave together
     crashing: float = 0.0  # weight of tasks of bundles that take their process with them
     together: dict[str, int] = field(
@@ -229,6 +236,8 @@ class World:
         function = attempt.submit.function
         together, most = node.together_count(function), 2 * self.plan.together.get(function, 0)
         self._expect(not together or together <= most, f"{node.name} has {together} calls of {function}, not {most}")
+        problem = overcommitted(node) or too_many(node, self.plan.most)
+        self._expect(not problem, f"{node.name}: {problem}")
         if attempt.call_id not in self._bundles:
             self._begun(node, self.calls[attempt.call_id], attempt)
 
@@ -314,6 +323,8 @@ class World:
             options.timeout_s = work.choice((0.05, 0.5, 3.0, 10.0))
         if work.random() < plan.nested and self._planned:
             options.parent_id = work.choice(self._planned)
+        if plan.needy and work.random() < plan.needy:
+            options.needs.CopyFrom(draw_needs(work, plan.slots, plan.gpus))
         gives_up_after = work.uniform(0.0, 5.0) if work.random() < plan.cancelled or is_endless else None
         take_s = work.choice((0.001, 0.001, 0.02, 0.2))
         at = work.uniform(0.5, plan.active_s)
@@ -416,7 +427,9 @@ class World:
         peer = peers[fault.target % len(peers)]
         if not peer.is_alive or (self.plan.gentle and not peer.is_up):
             return  # two short faults in a row would make a long one
-        if what == "break":
+        if what == "unplug":
+            self._lose_gpu(self.nodes[fault.target % len(self.nodes)], fault)
+        elif what == "break":
             self.nodes[self.nodes.index(peer)].broken_until = self.schedule.now + fault.lasts_s  # type: ignore[arg-type]
         elif what in ("drain", "rest"):
             self._drain(self.nodes[self.nodes.index(peer)], what, fault.lasts_s)  # type: ignore[arg-type]
@@ -447,6 +460,13 @@ class World:
             peer.notice(wire, self.rng.uniform(0, latest))
         if self.rng.random() < 0.5:
             self._detach(peer)
+
+    def _lose_gpu(self, node: SimNode, fault: Fault) -> None:
+        """One of its GPUs can't be used for a while. Nobody knows that it is back before the node says so."""
+        if node.gpus:
+            index = fault.target // len(self.nodes) % len(node.gpus)
+            node.lose_gpu(index, is_lost=True)
+            node.after(fault.lasts_s, lambda: node.lose_gpu(index, is_lost=False))
 
     def _detach(self, peer: Peer) -> None:
         """Its transfer stream breaks, which is a connection of its own."""
@@ -538,8 +558,9 @@ class World:
         offered = FUNCTIONS
         if not self.plan.gentle:
             offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
-        node = SimNode(self, name, self.plan.slots, offered, together=self.plan.together)
-        if not self.plan.gentle:
+        plan = self.plan
+        node = SimNode(self, name, plan.slots, offered, together=plan.together, gpus=plan.gpus, most=plan.most)
+        if not plan.gentle:
             node.store.max_idle = 3
         return node
 

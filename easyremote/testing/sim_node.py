@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from easyremote.config import WindowSettings
@@ -40,8 +40,13 @@ class SimNode(Peer):
         functions: Iterable[str],
         python: str = "3.11.7",
         together: Mapping[str, int] | None = None,
+        gpus: Sequence[int] = (),
+        most: Mapping[str, int] | None = None,
     ):
-        """`together`: functions whose calls run together, with their `batch`; here each of those has a run of its own."""
+        """`together`: functions whose calls run together, with their `batch`; here each of those has a run of its own.
+
+        `gpus`: the memory of each, in bytes. `most`: functions with their `max_concurrency`.
+        """
         super().__init__(world, name)
         self._node_world = world
         self.slots = slots
@@ -50,7 +55,10 @@ class SimNode(Peer):
         self.runs: dict[tuple[bytes, int], Run | TaskRun] = {}
         self.confirmed_revision = 0
         runtime = pb.Runtime(python=python, host=name, pid=world.rng.randrange(1, 30000))
-        state = pb.NodeState(node_id=name, slots=slots)
+        state = pb.NodeState(node_id=name, slots=slots, capacity=pb.Capacity(millicpus=1000 * slots))
+        state.capacity.gpus.extend(pb.Capacity.Gpu(index=i, memory_bytes=size) for i, size in enumerate(gpus))
+        self.gpus = tuple(gpus)
+        self._most = most or {}
         self.core = core.NodeSession(world.rng.randbytes(16), runtime, state, WindowSettings())
         self.revision = self.core.offer(self._specs())
         self.store = NodeStore(self)
@@ -60,6 +68,12 @@ class SimNode(Peer):
     def offer(self, functions: Iterable[str]) -> None:
         self.functions = list(functions)
         self.revision = self.core.offer(self._specs())
+        self.flush()
+
+    def lose_gpu(self, index: int, is_lost: bool) -> None:
+        """Report that a GPU can't be used any more, or can again."""
+        lost = "GPU is lost" if is_lost else ""
+        self.core.report(pb.Load(gpus=[pb.Load.Gpu(index=index, memory_total_bytes=self.gpus[index], lost=lost)]))
         self.flush()
 
     def goodbye(self) -> None:
@@ -139,7 +153,13 @@ class SimNode(Peer):
 
     def _specs(self) -> list[pb.FunctionSpec]:
         return [
-            pb.FunctionSpec(name=name, version="1", load_balancing=True, batch=self._together.get(name, 0))
+            pb.FunctionSpec(
+                name=name,
+                version="1",
+                load_balancing=True,
+                batch=self._together.get(name, 0),
+                max_concurrency=self._most.get(name, 0),
+            )
             for name in self.functions
         ]
 

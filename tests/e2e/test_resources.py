@@ -107,6 +107,29 @@ def test_a_shipped_function_says_what_it_needs_too_and_registering_it_needs_noth
         assert client.with_options(gpus=0).call("pinned") == (None, ())
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_calls_that_run_together_have_one_gpu_together(server: Server, client: Client, isolation: str) -> None:
+    def where(numbers: list[int]) -> list[Any]:
+        current = easyremote.current_call()
+        assert current is not None
+        return [(number, current.gpus) for number in numbers]
+
+    where.__module__ = "__main__"
+    with ComputeNode(server.address, "a", slots=2, gpus=2) as node:
+        node.register(where, batch=4, gpus=1, isolation=isolation)
+        blocker = Meeting()
+        node.register(blocker, name="blocker", gpus=1)
+        blocked = client.submit("blocker")
+        wait_until(lambda: blocker.inside == 1)
+        (taken,) = blocker.gpus[0]
+        calls = [client.submit("where", number) for number in range(20)]
+        assert [call.result() for call in calls] == [(number, (1 - taken,)) for number in range(20)]
+        blocker.open.release()
+        blocked.result()
+        with pytest.raises(UsageError, match="run together"):
+            client.with_options(gpus=2).call("where", 1)
+
+
 def test_a_function_knows_its_call(server: Server, client: Client) -> None:
     assert easyremote.current_call() is None
 

@@ -92,6 +92,30 @@ PLANS = {
         fault_count=1,
         fault_lasts_s=(0.0, 1.0),
     ),
+    "calls that need much, short faults": Plan(
+        gentle=True,
+        calls=50,
+        slots=4,
+        needy=0.7,
+        gpus=(16, 24, 8),
+        most={"f": 2},
+        faults=("cut_client", "cut_node", "stall_node"),
+        fault_count=8,
+        fault_lasts_s=SHORT,
+    ),
+    "calls that need much, gateway restarts": Plan(
+        gentle=True,
+        nodes=2,
+        calls=40,
+        slots=4,
+        needy=0.7,
+        gpus=(16, 24),
+        most={"f": 1, "g": 3},
+        once_only=0.5,
+        faults=("crash_gateway",),
+        fault_count=1,
+        fault_lasts_s=(0.0, 1.0),
+    ),
     # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
     "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
     "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
@@ -133,6 +157,21 @@ PLANS = {
     ),
     "calls that run together, everything": Plan(
         calls=40, together={"f": 2, "h": 5}, faults=FAULTS, fault_count=10, duplicates=0.1
+    ),
+    "calls that need much, everything": Plan(
+        calls=60,
+        slots=4,
+        needy=0.7,
+        gpus=(16, 24, 8),
+        most={"g": 2},
+        together={"h": 3},
+        bundles=2,
+        faults=FAULTS,
+        fault_count=14,
+        duplicates=0.1,
+    ),
+    "GPUs that come and go": Plan(
+        calls=60, needy=0.9, gpus=(16, 24), faults=("unplug_node", "crash_node", "cut_node"), fault_count=14
     ),
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
