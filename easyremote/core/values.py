@@ -136,16 +136,19 @@ class Values:
         return value is not None and client in value.handles
 
     def source(self, ref_id: bytes, receiver: Session) -> Session | None:
-        """Who is to send it to this one: its client where that has it, else a node; one that is connected rather than one that
-        is away for a moment."""
+        """Who is to send it to this one: one that is connected rather than one that is away for a moment, one on the same machine
+        rather than one elsewhere, its client rather than a node."""
         value = self._values.get(ref_id)
         if value is None:
             return None
         have_it = [client for client, has_value in value.handles.items() if has_value]
         have_it += value.places
-        have_it = [session for session in have_it if session is not receiver]
-        here = (session for session in have_it if session.conn is not None)
-        return next(here, have_it[0] if have_it else None)
+        host = receiver.runtime.host
+        return min(
+            (session for session in have_it if session is not receiver),
+            key=lambda session: (session.conn is None, session.runtime.host != host),
+            default=None,
+        )
 
     def fails(self, source: Session, ref_id: bytes, now: float) -> None:
         """It was asked for the value and hasn't got it."""

@@ -171,8 +171,11 @@ class Worker:
 
     def arguments_of(self, submit: pb.Submit) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decoded, with the values that they mention. Raises where they can't be."""
-        with resolving({ref.ref_id: ref for ref in submit.refs}, self._load):
+        with self._with_values(submit):
             return codec.decode_arguments(from_payload(submit.arguments, self.shared))
+
+    def _with_values(self, submit: pb.Submit) -> contextlib.AbstractContextManager[None]:
+        return resolving({ref.ref_id: ref for ref in submit.refs}, self._load)
 
     def _load(self, ref: pb.Ref) -> Any:
         """A value that lies in a shared file, which other workers map as well."""
@@ -185,7 +188,8 @@ class Worker:
         if code.kind == pb.Code.KIND_CELL:
             from easyremote.execution.cells import run_cell
 
-            return run_cell(*codec.decode(from_payload(code.payload, self.shared)))
+            with self._with_values(submit):
+                return run_cell(*codec.decode(from_payload(code.payload, self.shared)))
         function = self._functions.get(code.digest)
         if function is None:
             function = load(from_payload(code.payload, self.shared))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import linecache
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from easyremote.notebook.display import NotebookPresenter, RemoteValue
 from easyremote.presenting import Presenter
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.wire import codec
+from easyremote.wire.references import mentioning
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 CLOSE_TIMEOUT_S = 2.0
@@ -43,13 +45,14 @@ def submit_cell(
     )
     code = pb.Code(kind=pb.Code.KIND_CELL, spec=spec, python=python_minor(), cloudpickle=this_runtime().cloudpickle)
     names = dict(send or {})
-    for key, value in names.items():
-        codec.encode(value, key)  # an error here names the variable
-    payload = codec.encode((text, file, names, bring_back or []), "the cell")
+    with mentioning() as refs:  # a variable that is one brings its value to the cell
+        for key, value in names.items():
+            codec.encode(value, key)  # an error here names the variable
+        payload = codec.encode((text, file, names, bring_back or []), "the cell")
     options: dict[str, Any] = {"node": node, "label": spec.name, "retries": 0}
     if timeout is not None:
         options["timeout"] = timeout
-    arguments = codec.encode_arguments((), {})
+    arguments = dataclasses.replace(codec.encode_arguments((), {}), refs=tuple(refs.values()))
     return client.with_options(**options).start_call(spec.name, (code, payload), arguments, session_id, presenter)
 
 

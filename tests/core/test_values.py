@@ -193,6 +193,20 @@ def test_a_value_is_asked_of_its_client_and_a_kept_one_of_its_node() -> None:
     assert asked(nodes[0])[-1] == fetch.transfer_id
 
 
+def test_a_value_is_asked_of_a_node_on_the_same_machine_where_its_client_is_elsewhere() -> None:
+    bench = Bench()
+    nodes, client, ref = [bench.node("a"), bench.node("b"), bench.node("c")], bench.client(), ref_of()
+    sessions = {node.name: bench.broker._sessions[node.core.session_id] for node in nodes}
+    sessions["b"].runtime.host = sessions["c"].runtime.host = "big"
+    hold(client, ref)
+    for node in nodes[:2]:
+        has(node, ref)
+    submit(client, ref, node_id="c")
+    assert [ask(nodes[2], ref).transfer_id] == asked(nodes[1])
+    nodes[1].cut()
+    assert [ask(nodes[2], ref).transfer_id] == asked(client)
+
+
 def test_nobody_gets_what_it_has_no_business_with() -> None:
     bench = Bench()
     node, client, stranger, ref = bench.node("a"), bench.client(), bench.client(), ref_of()

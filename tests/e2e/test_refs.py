@@ -19,6 +19,7 @@ from easyremote.cluster import LocalCluster
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.conftest import wait_until
+from tests.e2e.conftest import Wire
 
 MIB = 1024 * 1024
 WAYS = {
@@ -215,6 +216,8 @@ def test_the_last_handle_frees_it_everywhere(
     wait_until(lambda: not any(len(values_of(each)) for each in (node, second)))
     assert not any(values_of(each).held_bytes for each in (node, second))
     assert files() <= before
+    for transfers in (client._connection._transfers, *(each._engine._transfers for each in (node, second))):
+        wait_until(lambda transfers=transfers: not (transfers._owned or transfers._outgoing or transfers._incoming))
 
 
 def test_a_call_holds_what_it_names(server: Server, node: ComputeNode, client: Client) -> None:
@@ -368,3 +371,58 @@ def test_in_calls_that_run_together(server: Server, node: ComputeNode, client: C
     assert [call.result() for call in calls] == [MIB * index for index in range(8)]
     kept = client.with_options(keep=True).call("totals", ref, 2.0)
     assert kept.get() == 2 * MIB and kept.node == "node-a"
+
+
+def test_all_workers_of_a_node_map_one_file(server: Server, client: Client, tmp_path: Path) -> None:
+    with ComputeNode(server.address, "four", slots=4) as node:
+
+        def meet(array: Any, folder: str, number: int) -> float:
+            import time
+
+            Path(folder, str(number)).touch()
+            while len(os.listdir(folder)) < 4:
+                time.sleep(0.01)
+            return float(array[number])
+
+        node.register(meet, isolation="process")
+        before = files()
+        ref = client.put(np.arange(MIB, dtype=np.float64))
+        calls = [client.submit("meet", ref, str(tmp_path), number) for number in range(4)]
+        assert [call.result() for call in calls] == [0, 1, 2, 3]
+        wait_until(lambda: len(files() - before) == 1)  # the one that is kept for further calls
+
+
+def test_a_cut_in_the_midst_of_a_transfer_costs_nothing(
+    server: Server, wires: list[Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in WAYS["gRPC"].items():
+        monkeypatch.setenv(name, value)
+    with (
+        ComputeNode(wires[0].address, "a", token=server.token) as node,
+        Client(wires[1].address, token=server.token) as client,
+    ):
+        node.register(total)
+        for number, wire in enumerate(wires):
+            ref = client.put(np.full(32 * MIB, float(number)))
+            call = client.submit("total", ref)
+            wait_until(lambda: any(not value.parts for value in values_of(node)._values.values()))
+            wire.cut()
+            assert call.result() == 32 * MIB * number
+
+
+def test_a_forked_child_is_told_that_refs_are_not_its_own(server: Server, client: Client) -> None:
+    ref = client.put([1])
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            ref.get()
+        except UsageError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    assert b"forked" in os.read(read, 1000)
+    os.close(read)
+    assert ref.get() == [1]

@@ -189,3 +189,10 @@ def test_a_namespace_on_a_node_that_lives_on_ends_with_the_notebook(kernel: Kern
         else:
             kernel.manager.shutdown_kernel(now=False)
         wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_variable_that_is_a_ref_brings_its_value(shared_kernel: Kernel) -> None:
+    shared_kernel.ok("import numpy as np\ndata = client.put(np.ones(1_000_000))")
+    assert shared_kernel.ok("%%remote -i data\nfloat(data.sum())").result == "1000000.0"
+    assert shared_kernel.ok("%%remote\nfloat(data.sum())").result == "1000000.0"  # the namespace has it now
+    assert shared_kernel.ok("data").result == "<Ref numpy.ndarray (1000000,), 7.6 MiB, here>"
