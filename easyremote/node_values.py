@@ -33,8 +33,13 @@ class NodeValues:
 
     async def fetch_to_file(self, ref: pb.Ref) -> str:
         try:
-            return self._shared.adopt(await self._transfers.fetch_ref_to_file(ref))
-        except BlobLost as error:
+            try:
+                return self._shared.adopt(await self._transfers.fetch_ref_to_file(ref))
+            except (
+                FileNotFoundError
+            ):  # who handed it over has died since, and it was swept away: another one may have it
+                return self._shared.adopt(await self._transfers.fetch_ref_to_file(ref))
+        except (BlobLost, FileNotFoundError) as error:
             raise lost(ref, str(error)) from None
 
     def serve(self, value: Value) -> None:

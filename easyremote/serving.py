@@ -666,7 +666,8 @@ class Engine:
         """Have it stay here, and say so in its place."""
         key, kept_type = attempt_run.attempt.key, result.kept.type or "value"
         if result.HasField("blob"):
-            name, sizes = result.blob.blob_id.decode(), list(result.blob.part_bytes)
+            sizes = list(result.blob.part_bytes)
+            name = self._shared.adopt(result.blob.blob_id.decode())  # it outlives its worker
             parts = split(self._shared.map(name, file_bytes(sizes)), sizes)
             kept = self.values.keep(key, parts, kept_type, name)
         else:

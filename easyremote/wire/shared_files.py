@@ -176,11 +176,21 @@ def _sweep(folder: Path) -> int:
     removed = 0
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
-        if match and not os.path.exists(f"/proc/{match[1]}"):
+        if match and not _is_alive(match[1]):
             with contextlib.suppress(OSError):
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _is_alive(pid: str) -> bool:
+    """One that has ended and that its parent hasn't asked about, a zombie, maps nothing any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 _WRITE_BYTES = 64 * 1024 * 1024

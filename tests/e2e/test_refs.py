@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from easyremote import Client, ComputeNode, OverloadedError, PayloadError, Ref, RefLost, Server, UsageError
+from easyremote import (
+    Client,
+    ComputeNode,
+    GatewaySettings,
+    OverloadedError,
+    PayloadError,
+    Ref,
+    RefLost,
+    Server,
+    UsageError,
+)
 from easyremote.cluster import LocalCluster
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.conftest import wait_until
+from tests.conftest import is_alive, wait_until
 from tests.e2e.conftest import Wire
 
 MIB = 1024 * 1024
@@ -426,3 +438,80 @@ def test_a_forked_child_is_told_that_refs_are_not_its_own(server: Server, client
     assert b"forked" in os.read(read, 1000)
     os.close(read)
     assert ref.get() == [1]
+
+
+def test_a_client_that_is_killed_leaves_nothing_at_the_nodes(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\nfrom easyremote import Client\nclient = Client({address!r}, token={token!r})\n"
+        "data = client.put(np.ones(1_000_000))\nmade = client.with_options(keep=True).call('more', data)\n"
+        "print(client.call('total', data, made), flush=True)\ninput()\n"
+    )
+    with (
+        Server(port=0, settings=GatewaySettings(grace_s=0.5)) as server,
+        ComputeNode(server.address, "a") as node,
+    ):
+        node.register(total)
+        node.register(lambda x: x + 1, name="more")
+        program = code.format(address=server.address, token=server.token)
+        child = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "3000000.0\n"
+        assert len(values_of(node)) == 2
+        child.kill()
+        child.communicate()
+        wait_until(lambda: len(values_of(node)) == 0)
+        SharedFiles()  # the next process that starts removes what the killed one left
+
+
+@pytest.mark.parametrize("makes", ["thread", "process"])
+def test_what_a_thread_made_a_worker_gets_and_the_reverse(
+    server: Server, node: ComputeNode, client: Client, makes: str
+) -> None:
+    takes = "process" if makes == "thread" else "thread"
+    node.register(lambda n: {"a": np.arange(n), "b": ["text"] * n}, name="make", isolation=makes)
+    node.register(lambda x: (int(x["a"].sum()), len(x["b"])), name="look", isolation=takes)
+    node.register(lambda x: (int(x["a"].sum()), len(x["b"])), name="look_there", isolation=makes)
+    for size in (10, MIB):
+        made = client.with_options(keep=True).call("make", size)
+        assert client.call("look", made) == client.call("look_there", made) == (size * (size - 1) // 2, size)
+
+
+def test_a_call_that_is_cancelled_while_its_value_comes_lets_the_others_have_it(
+    server: Server, node: ComputeNode, client: Client
+) -> None:
+    node.register(total)
+    entered = threading.Event()
+    transfers = client._connection._transfers
+    original = transfers.requested
+
+    def requested(fetch: pb.Fetch) -> None:
+        if entered.is_set() or not fetch.of_ref:
+            original(fetch)
+        else:
+            entered.set()
+            held.append(fetch)
+
+    held: list[pb.Fetch] = []
+    transfers.requested = requested  # type: ignore[method-assign]
+    ref = client.put(np.ones(MIB))
+    first, second = client.submit("total", ref), client.submit("total", ref)
+    assert entered.wait(30)
+    wait_until(lambda: next(iter(values_of(node)._values.values())).pins == 2)
+    first.cancel()
+    wait_until(lambda: next(iter(values_of(node)._values.values())).pins == 1)
+    client._connection.post(lambda: original(held[0]))
+    assert second.result() == MIB
+
+
+def test_what_a_worker_made_outlives_it(server: Server, node: ComputeNode, client: Client) -> None:
+    node.register(lambda n: np.full(n, os.getpid()), name="make", isolation="process")
+    node.register(lambda x: (int(x[0]), os.getpid()), name="look", isolation="process")
+    made = client.with_options(keep=True).call("make", MIB)
+    maker, _ = client.call("look", made)
+    os.kill(maker, signal.SIGKILL)
+    wait_until(lambda: not is_alive(maker))
+    SharedFiles()  # removes what dead processes left
+    there, other = client.call("look", made)
+    assert there == maker != other

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from easyremote.wire import shared_files
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
+from tests.conftest import is_alive, wait_until
 
 
 @pytest.fixture
@@ -176,3 +177,28 @@ def test_what_a_dead_process_left_is_swept_up_and_what_a_living_one_has_is_not(r
 )
 def test_the_length_of_a_file_follows_from_its_parts(sizes: list[int], expected: int) -> None:
     assert file_bytes(sizes) == expected
+
+
+def test_a_process_that_nobody_has_asked_about_since_it_ended_counts_as_dead(roots: list[Path]) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()  # it is a zombie now, or about to be one
+    wait_until(lambda: not is_alive(ended.pid))
+    folder = SharedFiles(roots).folders[0]
+    (folder / f"{ended.pid}-{'0' * 32}").write_bytes(b"x")
+    SharedFiles(roots)
+    assert os.path.exists(f"/proc/{ended.pid}") and not list(folder.iterdir())
+    ended.communicate()
+
+
+def test_a_file_that_is_adopted_outlives_its_maker(files: SharedFiles, roots: list[Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from easyremote.wire.shared_files import SharedFiles\n"
+        "print(SharedFiles([Path(root) for root in sys.argv[1:]]).write([b'kept']))"
+    )
+    made = subprocess.run([sys.executable, "-c", code, *map(str, roots)], capture_output=True, text=True, check=True)
+    name = files.adopt(made.stdout.strip())
+    SharedFiles(roots)
+    assert files.has(name) and bytes(files.map(name, 64)[:4]) == b"kept"
+    with pytest.raises(FileNotFoundError):
+        files.adopt(made.stdout.strip())
