@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from easyremote.calls import Call
 from easyremote.errors import EasyRemoteError, from_code
@@ -79,6 +80,7 @@ class Target:
     code: tuple[pb.Code, codec.Encoded] | None = None
     may_bundle: bool = False
     time: CallTime = field(default_factory=CallTime)
+    hedging: Any = None  # a `hedging.Hedging`, where its calls get second copies
 
     def to_wire(self, call_id: bytes) -> pb.Submit:
         """A submission without its arguments, and without its code's payload."""

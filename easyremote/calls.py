@@ -120,6 +120,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _time: Any = None  # learns from its end how long calls of its function take
     _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
     _losses = 0  # bundles that were lost with it
+    _race: Any = None  # its copies, where it is hedged
     _explain: Callable[[Call[Any]], None] | None = None  # finds out why no node has it; None: nobody is to be told
     _parent_id = b""  # the call that runs here and made this one
     _note_at: float | None = None  # when whoever waits is to be told

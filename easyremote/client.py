@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from easyremote import discovery, jobs, needs, retrying
+from easyremote import discovery, hedging, jobs, needs, retrying
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
@@ -59,6 +59,7 @@ class CallOptions:
     retry_on: tuple[str, ...] | None = None
     backoff: float | None = None
     idempotent: bool = False
+    hedge: bool | str | float | None = None
     label: str | None = None
     output: bool = True
     priority: int = 0
@@ -93,6 +94,10 @@ class CallOptions:
             retrying.check_retries(options.retries)
         if options.backoff is not None:
             retrying.check_backoff(options.backoff)
+        hedging.check_hedge(options.hedge)
+        if options.hedge and (options.node is not None or options.keep or options.durable):
+            other = "node" if options.node is not None else "keep" if options.keep else "durable"
+            raise UsageError(f"a hedged call may run on two nodes and has one value here: hedge can't go with {other}")
         priority: Any = options.priority
         if isinstance(priority, bool) or not isinstance(priority, int) or not abs(priority) <= MAX_PRIORITY:
             raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
@@ -110,7 +115,7 @@ class CallOptions:
     @property
     def may_bundle(self) -> bool:
         """Whether calls may travel together: what limits a single one would limit them all."""
-        if self.keep or self.durable:
+        if self.keep or self.durable or self.hedge:
             return False
         limits = (self.timeout, self.queue_timeout, self.run_timeout, self.retries, self.cost_limit, self.retry_on)
         return all(limit is None for limit in limits)
@@ -160,6 +165,7 @@ class Client:
         self._known: dict[str, introspect.KnownFunction] = {}
         self._times: dict[str, CallTime] = {}
         self._targets: dict[str, Target] = {}
+        self._hedged: dict[str, hedging.Durations] = {}
         lifetime.client_made()
 
     # ---- calling -------------------------------------------------------------------------------------------------
@@ -237,18 +243,20 @@ class Client:
             if small is not None:
                 return self._start(self._target(known.spec), small)
             code = None
+            hedge = self._hedging(known.spec)
         elif callable(function):
             known = introspect.KnownFunction(introspect.spec_of(function, _title(function)))
             known.check_arguments(args, kwargs)
             self._check_kept(known.spec)
             code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
+            hedge = self._hedging(known.spec, code[0].digest)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
         arguments = codec.encode_arguments(args, kwargs, known.positional_names)
         if detach:
             arguments = arguments.detached()
             code = (code[0], code[1].detached()) if code is not None else None
-        return self.start_call(known.spec.name, code, arguments)
+        return self.start_call(known.spec.name, code, arguments, hedge=hedge)
 
     def stream(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """Each item of a generator function as soon as it is produced: `for` and `async for` alike.
@@ -304,6 +312,7 @@ class Client:
         code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
         may_bundle = spec.kind == pb.FUNCTION_KIND_FUNCTION and self._options.may_bundle
         target = Target(spec.name, options, (code[0], code[1].detached()), may_bundle)
+        target.hedging = self._hedging(spec, code[0].digest)
         return lambda _: target
 
     def _starter(self, function: str | Callable[..., Any]) -> Callable[[tuple[Any, ...]], Call[Any]]:
@@ -342,10 +351,11 @@ class Client:
         name) · `strategy` (one that the gateway knows) · `cost_limit` · `retries` (attempts more, 0 to 1000; 3 where neither
         this nor the function says) · `retry_on` (exception classes or "module.Class" names after which it runs again too) ·
         `backoff` (seconds before the first attempt after an error, 0 to 30, doubled for each; 0.5) · `idempotent` (running it
-        twice does no harm) · `label` (what lists call it) · `output` (False: don't bring prints back) · `priority` (-100 to 100,
-        default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on the node, and the call gives
-        a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told why after 2 s) · `durable`
-        (True: calls are jobs, see `submit_job`).
+        twice does no harm) · `hedge` (of idempotent functions: a second copy on another node when it takes too long: seconds,
+        or True for what 95 % of the last calls took) · `label` (what lists call it) · `output` (False: don't bring prints back)
+        · `priority` (-100 to 100, default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on
+        the node, and the call gives a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told
+        why after 2 s) · `durable` (True: calls are jobs, see `submit_job`).
 
         What a call needs while it runs, instead of what its function says: `slots` · `cpus` · `memory` (bytes, or "4GiB") ·
         `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·
@@ -500,6 +510,7 @@ class Client:
         arguments: codec.Encoded,
         session_id: str = "",
         presenter: Callable[[], Presenter] | None = None,
+        hedge: hedging.Hedging | None = None,
     ) -> Call[Any]:
         """Begin a call whose parts are encoded already. For faces such as the notebook's; `submit` is what people use.
 
@@ -509,7 +520,7 @@ class Client:
         options.session_id = session_id
         if code is not None and not options.label:
             options.label = title
-        return self._start(Target(title, options, code), arguments, presenter)
+        return self._start(Target(title, options, code, hedging=hedge), arguments, presenter)
 
     def _start(
         self, target: Target, arguments: bytes | codec.Encoded, presenter: Callable[[], Presenter] | None = None
@@ -558,8 +569,21 @@ class Client:
             is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION and not spec.batch  # those wait for each other there
             time = self._times.setdefault(spec.name, CallTime())
             may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")
-            target = self._targets[spec.name] = Target(spec.name, self._options.to_wire(), None, may_bundle, time)
+            hedge = self._hedging(spec)
+            target = Target(spec.name, self._options.to_wire(), None, may_bundle, time, hedge)
+            self._targets[spec.name] = target
         return target
+
+    def _hedging(self, spec: pb.FunctionSpec, digest: str = "") -> hedging.Hedging | None:
+        """How calls of this function are hedged. Raises UsageError where they can't be."""
+        hedge = self._options.hedge
+        if not hedge:
+            return None
+        hedging.check_function(spec, self._options.idempotent)
+        durations = self._hedged.setdefault(digest or spec.name, hedging.Durations())
+        if len(self._hedged) > hedging.MAX_FUNCTIONS:
+            self._hedged.pop(next(iter(self._hedged)), None)
+        return hedging.Hedging(None if hedge is True or hedge == "p95" else float(hedge), durations)
 
     def forget_signature(self, name: str) -> None:
         """Ask for the function's signature anew before its next call."""

@@ -27,6 +27,7 @@ from easyremote.errors import (
     from_code,
 )
 from easyremote.execution.failure import rebuild
+from easyremote.hedging import Copy, Race
 from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
 from easyremote.transport.link import ACK_DELAY_S, Link
@@ -60,6 +61,10 @@ _log = logging.getLogger("easyremote")
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+_Open = Call[Any] | Bundle | Copy
+"""What gets the events of one id."""
+
+
 class _Submission(NamedTuple):
     """A call that is to be sent."""
 
@@ -73,7 +78,7 @@ class Connection:
 
     def __init__(self, endpoint: discovery.Endpoint) -> None:
         self.endpoint = endpoint
-        self._calls: dict[bytes, Call[Any] | Bundle] = {}
+        self._calls: dict[bytes, _Open] = {}
         self._unwanted: dict[Bundle, set[int]] = {}  # tasks that were cancelled a moment ago
         self._pipelines: dict[bytes, deque[pb.Event]] = {}
         self._noted: dict[str, float] = {}  # by function, when somebody was told why it waits
@@ -149,6 +154,8 @@ class Connection:
 
     def cancel(self, call: Call[Any], reason: str) -> None:
         def work() -> None:
+            if call._race is not None:
+                call._race.cancelled(reason)
             if self._forget(call._id) is not None:
                 self._core.cancel(call._id, reason)
             elif call._bundle is not None:
@@ -293,16 +300,50 @@ class Connection:
             self._send_bundle(target, members)
 
     def _send_call(self, target: Target, call: Call[Any], arguments: bytes | codec.Encoded) -> None:
-        submit = target.to_wire(call._id)
         call._time = target.time
+        submit = self._submission(call._id, target, arguments)
+        if target.hedging is None:
+            self._begin(call, target, submit)
+        elif not call.done():
+            race = Race(call, target.hedging, functools.partial(self._send_copy, target, arguments), self)
+            self._begin(race.copies[0], target, submit)
+
+    def _submission(self, call_id: bytes, target: Target, arguments: bytes | codec.Encoded) -> pb.Submit:
+        submit = target.to_wire(call_id)
         if isinstance(arguments, bytes):
             submit.arguments.data = arguments
         else:
-            submit.arguments.CopyFrom(self._transfers.own(call._id, arguments))
+            submit.arguments.CopyFrom(self._transfers.own(call_id, arguments))
             if arguments.refs:
                 submit.refs.extend(self.refs.to_wire(arguments.refs))
-                self._refs_of[call._id] = arguments.refs
-        self._begin(call, target, submit)
+                self._refs_of[call_id] = arguments.refs
+        return submit
+
+    def _send_copy(self, target: Target, arguments: bytes | codec.Encoded, race: Race) -> Copy:
+        """A second copy of a hedged call."""
+        copy = Copy(race, random_id())
+        submit = self._submission(copy._id, target, arguments)
+        submit.hedge_of = race.copies[0]._id
+        del submit.options.retry_on[:]  # the first one is run again
+        if race.call._deadline is not None:
+            submit.options.timeout_s = max(race.call._deadline - monotonic(), 1e-3)
+        self._begin(copy, target, submit)
+        self._link.flush()
+        return copy
+
+    def drop_copy(self, call_id: bytes, reason: str) -> None:
+        """It isn't wanted any more."""
+        if self._forget(call_id) is not None:
+            self._core.cancel(call_id, reason)
+            self.post(_nothing)  # which sends what there is to send
+
+    def hand_over(self, call: Call[Any], call_id: bytes) -> None:
+        """From now on this copy's events go to the call itself."""
+        call._id = call_id
+        self._calls[call_id] = call
+
+    def call_later(self, delay_s: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_s, work)
 
     def _send_bundle(self, target: Target, members: list[Member]) -> None:
         if len(members) == 1:
@@ -320,7 +361,7 @@ class Connection:
         submit.tasks.extend(tasks)
         return submit
 
-    def _begin(self, call: Call[Any] | Bundle, target: Target, submit: pb.Submit) -> None:
+    def _begin(self, call: _Open, target: Target, submit: pb.Submit) -> None:
         if target.code is not None:
             submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
         if isinstance(call, Call) and call._parent_id:
@@ -384,7 +425,7 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run_pipeline(self, call_id: bytes, call: Call[Any] | Bundle) -> None:
+    async def _run_pipeline(self, call_id: bytes, call: _Open) -> None:
         events = self._pipelines[call_id]
         try:
             while events and call_id in self._calls:
@@ -400,7 +441,7 @@ class Connection:
         finally:
             del self._pipelines[call_id]
 
-    def _arrive(self, call_id: bytes, call: Call[Any] | Bundle, event: pb.Event, encoded: codec.Encoded | None) -> None:
+    def _arrive(self, call_id: bytes, call: _Open, event: pb.Event, encoded: codec.Encoded | None) -> None:
         body = event.WhichOneof("body")
         ended = body in ("result", "error")
         seq = event.seq
@@ -415,7 +456,7 @@ class Connection:
         if ended:
             self._forget(call_id)
 
-    def _forget(self, call_id: bytes) -> Call[Any] | Bundle | None:
+    def _forget(self, call_id: bytes) -> _Open | None:
         self._transfers.release(call_id)
         if self._refs_of:
             self._refs_of.pop(call_id, None)
@@ -567,6 +608,10 @@ class Connection:
 
 def _closed() -> EasyRemoteError:
     return from_code("cancelled", "the client was closed")
+
+
+def _nothing() -> None:
+    """Work that is only there to have the outbox sent."""
 
 
 def _close_all() -> None:

@@ -63,6 +63,8 @@ def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
         return pb.ErrorInfo(
             code="remote_protocol", message="a call has an id of 16 bytes and either a function or code"
         )
+    if submit.hedge_of and submit.tasks:
+        return pb.ErrorInfo(code="remote_protocol", message="a bundle has no second copy")
     if submit.tasks and submit.HasField("arguments"):
         return pb.ErrorInfo(code="remote_protocol", message="a call has arguments or tasks, not both")
     if submit.seen_attempt > MAX_ATTEMPT or submit.attempt_floor > MAX_ATTEMPT:

@@ -420,11 +420,29 @@ class Broker:
         if may_be_at_a_node:
             call.state = CallState.HELD
             self._alarms.set(call)
+        elif submit.hedge_of:
+            self._place_copy(call, session)
         else:
             call.attempt = max(call.attempt, submit.attempt_floor)
             self._enqueue(call)
             if self._is_ending:
                 self._hand_to_client(call)
+
+    def _place_copy(self, copy: Call, session: Session) -> None:
+        """A second copy of a call that runs too long: to another node that has a slot free now, or nowhere."""
+        first = self._calls.get(copy.submit.hedge_of)
+        node = None
+        if first is not None and first.client is session and first.node is not None and first.occupies_slot:
+            copy.submit.options.not_on.append(first.node.node_id)
+            node = self._placing.choose(copy)
+            if node is first.node or (node is not None and node.running_count >= node.slots):
+                node = None
+        if node is not None:
+            self._dispatch(copy, node)
+        else:
+            refused = pb.ErrorInfo(code="unavailable", message="no other node is free for a second copy")
+            refused.details["copy"] = "refused"
+            self._fail(copy, refused)
 
     def _new_call(self, frame: pb.Frame, client: Session | None, state: CallState) -> Call:
         self._submissions += 1
@@ -805,7 +823,9 @@ class Broker:
         retries = self._retries(call)
         if retries == 0 and not call.was_allowed:
             call.runs = 0  # it waited for its client's word
-        if call.sent_item:
+        if call.submit.hedge_of:
+            reason = "it was a second copy, which isn't run again"
+        elif call.sent_item:
             reason = "it had delivered items already, so it isn't run again"
         elif call.runs > retries:
             reason = f"it had run {retrying.times(call.runs)} and {retries} retries are allowed"

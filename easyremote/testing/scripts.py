@@ -85,6 +85,7 @@ class Asked:
     executions: list[Execution] = field(default_factory=list)
     is_orphan: bool = False  # its client crashed
     names: str = ""  # a value that it names: "put" or "kept"; empty: none
+    hedge_of: bytes = b""  # it is a second copy of this call
 
     @property
     def name(self) -> str:

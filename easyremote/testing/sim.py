@@ -124,6 +124,7 @@ class Plan:
     )  # functions whose calls run together: their `batch`
     nested: float = 0.1  # as if another call had made them, which may run, or not
     large: float = 0.15  # arguments or values that are fetched
+    hedged: float = 0.0  # get a second copy after a while
     retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
     refs: float = 0.0  # name a value that stays with its client, or on the node that made it
@@ -217,8 +218,8 @@ class World:
 
     def _check_ends(self) -> None:
         for asked in self.calls.values():
-            if asked.is_orphan or (asked.script.failing and asked.deadline is not None):
-                continue  # one that has no time to wait ends with its error
+            if asked.is_orphan or asked.hedge_of or (asked.script.failing and asked.deadline is not None):
+                continue  # one that has no time to wait ends with its error, a second copy with whatever comes of it
             if self.plan.gentle and asked.outcomes[0] not in ("cancelled", "deadline"):
                 expected, runs = asked.expected(self.plan.settings.default_retries)
                 self._expect(asked.outcomes == [expected], f"{asked.name} ended with {asked.outcomes}, not {expected}")
@@ -248,6 +249,10 @@ class World:
         self._expect(waited_s < self.plan.begins_within_s, f"{asked.name} began only after {waited_s:.1f} s")
         once = asked.is_once_only or (self.plan.gentle and not asked.script.failing)
         self._expect(len(asked.executions) == 1 or not once, f"{asked.name} is begun again: {asked.executions}")
+        first = self.calls.get(asked.hedge_of)
+        if first is not None and first.executions:
+            apart = first.executions[-1].node != node.name or len(asked.executions) > 1
+            self._expect(apart, f"{asked.name} is begun where the first copy ran")
         if asked.deadline is not None:
             late_s = self.schedule.now - asked.deadline
             self._expect(late_s < self._transit_slack_s(), f"{asked.name} is begun {late_s:.3f} s after its deadline")
@@ -391,6 +396,11 @@ class World:
             if minds:  # somebody waits for it, and gives up at its deadline
                 client.after(asked.options.timeout_s, lambda: client.cancel(asked.call_id, "deadline"))
         client.submit(asked, take_s)
+        if self.plan.hedged and not asked.hedge_of and not asked.script.items and self.rng.random() < self.plan.hedged:
+            copy = Asked(
+                self.rng.randbytes(16), asked.function, asked.script, pb.Options(), 0.0, "", hedge_of=asked.call_id
+            )
+            client.after(self.rng.uniform(0.0, 1.0), lambda: self._ask(copy, client_index, take_s, 2.0, False))
         if gives_up_after is not None:
             client.after(gives_up_after, lambda: client.cancel(asked.call_id, "cancelled"))
 

@@ -46,7 +46,9 @@ class SimClient(Peer):
         self._ack_timer: Timer | None = None
 
     def submit(self, asked: Asked, take_s: float) -> None:
-        submit = pb.Submit(call_id=asked.call_id, function=asked.function, options=asked.options)
+        submit = pb.Submit(
+            call_id=asked.call_id, function=asked.function, options=asked.options, hedge_of=asked.hedge_of
+        )
         data = asked.script.encode()
         if asked.script.argument_bytes:
             submit.arguments.CopyFrom(self.transfers.own(asked.call_id, data))

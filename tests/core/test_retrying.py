@@ -5,7 +5,7 @@ import pytest
 from easyremote.core import retrying
 from easyremote.core.node_session import Attempt
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.core.bench import Bench, ClientPeer, NodePeer, spec
+from tests.core.bench import Bench, ClientPeer, NodePeer, new_id, spec
 
 
 def flaky(text: str = "no answer") -> pb.Event:
@@ -250,3 +250,70 @@ def test_an_idempotent_function_likewise() -> None:
     _, node, client = with_owned(owned(idempotent=True), default_retries=0)
     client.submit()
     assert not node.only_started().submit.options.retries_set
+
+
+# ---- second copies -----------------------------------------------------------------------------------------------------
+
+
+def second_copy(client: ClientPeer, first: bytes, **options: float) -> bytes:
+    call = pb.Submit(call_id=new_id(), function="f", options=pb.Options(**options), hedge_of=first)
+    call_id = call.call_id
+    client.core.submit(call, client.bench.now)
+    client.bench.settle()
+    return call_id
+
+
+def test_a_second_copy_goes_to_another_node() -> None:
+    bench, *nodes, client = two_nodes()
+    first = client.submit()
+    node, _ = begun(*nodes)
+    second_copy(client, first)
+    other, attempt = begun(*nodes)
+    assert other is not node
+    other.result(attempt)
+    client.cancel(first)
+    (event,) = client.events()
+    client.taken(event)
+    assert node.stopped()
+    bench.pass_time(1)
+
+
+@pytest.mark.parametrize(
+    "why", ["first waits", "first has ended", "first is unknown", "others are busy", "no other", "a stranger's"]
+)
+def test_or_it_goes_nowhere(why: str) -> None:
+    bench = Bench()
+    nodes = [bench.node("a"), *([bench.node("b")] if why != "no other" else [])]
+    client = bench.client()
+    first = client.submit()
+    node, attempt = begun(*nodes)
+    if why == "others are busy":
+        client.submit()
+    elif why == "first waits":
+        client.submit()
+        first = client.submit()
+    elif why == "first has ended":
+        node.result(attempt)
+        client.taken(client.events()[0])
+    elif why == "first is unknown":
+        first = new_id()
+    elif why == "a stranger's":
+        client = bench.client()
+    for one in nodes:
+        one.started()
+    call_id = second_copy(client, first)
+    error = client.verdicts()[call_id]
+    assert (error.code, error.details["copy"], error.may_have_run) == ("unavailable", "refused", False)
+    assert not any(one.started() for one in nodes)
+
+
+def test_a_second_copy_that_is_lost_is_not_run_again() -> None:
+    bench, *nodes, client = two_nodes(grace_s=1.0)
+    third = bench.node("c")
+    first = client.submit()
+    begun(*nodes, third)
+    call_id = second_copy(client, first)
+    other, _ = begun(*nodes, third)
+    other.cut()
+    bench.pass_time(2)
+    assert client.verdicts()[call_id].code == "lost"

@@ -158,3 +158,12 @@ def test_the_batched_function_of_the_docs_works() -> None:
 
 def indented(code: str) -> str:
     return "".join(f"    {line}" for line in code.splitlines(keepends=True))
+
+
+def test_the_example_of_retries_prints_what_is_said(tmp_path: Path) -> None:
+    text = (DOCS / "failures.md").read_text()
+    (code, expected) = re.search(
+        r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    ).groups()  # type: ignore[union-attr]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert re.sub(r"on node '[^']*'", "on node 'NODE'", done.stdout) == expected

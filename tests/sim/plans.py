@@ -13,6 +13,9 @@ SHORT = (0.0, 1.5)
 PLANS = {
     # Nothing goes wrong, or only for a moment: every call ends with its value, and was begun once.
     "no fault": Plan(gentle=True),
+    "second copies": Plan(
+        gentle=True, nodes=4, hedged=0.6, streams=0.1, faults=("cut_node",), fault_count=4, fault_lasts_s=SHORT
+    ),
     "short cuts": Plan(gentle=True, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT),
     "one short cut, free slots": Plan(
         gentle=True,
@@ -175,6 +178,7 @@ PLANS = {
     ),
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
+    "everything, and second copies": Plan(nodes=4, hedged=0.6, streams=0.1, faults=FAULTS, fault_count=12),
     "everything, and errors that are retried": Plan(retried=0.6, faults=FAULTS, fault_count=12, duplicates=0.1),
     "values that stay, everything": Plan(
         nodes=2, calls=40, refs=0.6, kept=0.4, large=0.2, faults=FAULTS, fault_count=20, fault_lasts_s=(0.0, 8.0)
