@@ -810,6 +810,10 @@ class Engine:
                 load = await self._loop.run_in_executor(None, measure)
             except RuntimeError:
                 return  # the interpreter is ending
+            except Exception as error:  # e.g. no descriptor is left; later there may be one
+                _log.warning("node %s couldn't be measured: %s", self.node_id, error)
+                await asyncio.sleep(LOAD_EVERY_S)
+                continue
             self._core.report(load)
             self._link.flush()
             self._pools.measured(load.gpus)
