@@ -206,7 +206,7 @@ class Server:
     @property
     def address(self) -> str:
         """host:port for nodes and clients."""
-        return f"{self._host}:{self.port}"
+        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
 
     @property
     def open_calls(self) -> int:
