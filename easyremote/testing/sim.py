@@ -222,8 +222,10 @@ class World:
                 continue  # one that has no time to wait ends with its error, a second copy with whatever comes of it
             if self.plan.gentle and asked.outcomes[0] not in ("cancelled", "deadline"):
                 expected, runs = asked.expected(self.plan.settings.default_retries)
-                self._expect(asked.outcomes == [expected], f"{asked.name} ended with {asked.outcomes}, not {expected}")
                 begun = len(asked.executions)
+                if asked.script.items and asked.script.failing and begun > runs:
+                    continue  # its items were lost on their way, so it could be run again after its error
+                self._expect(asked.outcomes == [expected], f"{asked.name} ended with {asked.outcomes}, not {expected}")
                 self._expect(begun == runs, f"{asked.name} was begun {begun} times, not {runs}")
 
     def _expect(self, condition: bool, text: str) -> None:

@@ -31,7 +31,11 @@ def gateway(told: dict[str, Any]) -> None:
     # Only loopback is allowed, as long as there is no TLS. The networks here are as private as that.
     server._LOOPBACK = (*server._LOOPBACK, told["host"])
     running = Server(
-        told["port"], told["host"], token=told["token"], settings=GatewaySettings(**told.get("settings", {}))
+        told["port"],
+        told["host"],
+        token=told["token"],
+        settings=GatewaySettings(**told.get("settings", {})),
+        journal=told.get("journal"),
     ).start_background()
     ready()
     running.wait()
