@@ -192,7 +192,8 @@ class Broker:
             elif now - session.sent_at > self.settings.heartbeat_s:
                 self._send(session, pb.Frame(heartbeat=pb.Heartbeat()))
         for call in self._alarms.ring(now):
-            self._expire(call)
+            if call.due <= now and self._calls.get(call.call_id) is call:  # another's time may have changed its own
+                self._expire(call)
             if call.call_id in self._calls:
                 self._alarms.set(call)
         self._fail_unplaceable(only_limited=not has_less)

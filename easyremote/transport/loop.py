@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,10 @@ from easyremote.errors import LocalProtocolError, UsageError
 
 T = TypeVar("T")
 M = TypeVar("M")
+
+_LAST_WORDS_S = 0.02
+"""So long a loop lives on at its end, in which gRPC tells it how calls ended that were cancelled just now. Where it has closed by
+then, gRPC writes a traceback to standard error."""
 
 _process = os.getpid()
 """Kept: asking the system takes longer than all else that handing over a call does."""
@@ -161,6 +166,8 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     with contextlib.suppress(Exception):
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if "grpc.aio" in sys.modules:
+            loop.run_until_complete(asyncio.sleep(_LAST_WORDS_S))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     asyncio.set_event_loop(None)

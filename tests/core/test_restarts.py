@@ -1,6 +1,9 @@
 """The gateway's process is replaced, and knows nothing; those who come back tell it."""
 
+from collections.abc import Sequence
+
 from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
+from easyremote.core.strategies import Offer
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, ClientPeer, NodePeer, new_id
 
@@ -163,6 +166,34 @@ def test_a_call_made_while_the_gateway_was_away_waits_for_the_nodes_that_may_ret
     node.result(attempt)
     late = client.submit()
     assert node.only_started().call_id == late
+
+
+def test_a_call_that_is_sent_because_of_anothers_time_is_not_given_up_for_its_own() -> None:
+    """Regression ("gateway crashes and cuts", seed 5232): it was stopped as one whose client hadn't come back, and never ended."""
+    bench = Bench(grace_s=5.0, silence_s=1000.0)
+    client, other = bench.client(), bench.client()
+    held = client.submit(queue_timeout_s=60)
+    bench.restart()
+    is_over = bench.now + 5.0
+
+    class Patient:
+        """Rather waits, until the grace time is over."""
+
+        def choose(self, function: str, offers: Sequence[Offer]) -> Offer | None:
+            return offers[0] if bench.now > is_over else None
+
+    bench.broker._placing._strategies["smart_adaptive"] = Patient()
+    busy, free = bench.node("busy", "f", "g"), bench.node("free", slots=2)
+    other.connect()
+    other.submit("g")
+    client.connect()
+    early = client.submit()
+    assert len(busy.started()) == 1 and not free.started()
+    bench.now = is_over + 1.0
+    bench.perform(bench.broker.tick(bench.now))
+    bench.settle()
+    assert {attempt.call_id for attempt in free.started()} == {held, early}
+    assert not free.stopped() and client.verdicts() == {}
 
 
 def test_when_no_node_returns_in_time_such_a_call_is_told() -> None:
