@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import pickle
 import sys
 from collections import ChainMap
@@ -29,6 +30,10 @@ RAW = "application/octet-stream"
 
 SMALL_BYTES = 1024
 """A pickle stream up to this size may share its event, or its bundle, with others."""
+
+_LONG_BYTES = 16 * 1024 * 1024
+_PIECE_BYTES = 2 * 1024 * 1024
+"""What is longer than the first is copied in pieces of the second."""
 
 _FEW = 32
 
@@ -64,7 +69,7 @@ class Encoded:
 
     def detached(self) -> Encoded:
         """The same with buffers of its own: what the user changes in an array from now on isn't sent."""
-        parts = [part if isinstance(part, bytes) else bytes(part) for part in self.parts]
+        parts = [part if isinstance(part, bytes) else _copied(part) for part in self.parts]
         return Encoded(self.content_type, parts, self.size, self.refs)
 
     def inline(self) -> pb.Payload:
@@ -81,6 +86,17 @@ class Encoded:
     def of(cls, payload: pb.Payload) -> Encoded:
         """The parts of a payload that travelled inside its frame."""
         return cls(payload.content_type, [payload.data, *payload.buffers])
+
+
+def _copied(part: Part) -> Part:
+    """A long one piece by piece, so that other threads get the interpreter lock in between: the node's heartbeat, small calls."""
+    view = memoryview(part).cast("B")
+    if view.nbytes < _LONG_BYTES:
+        return bytes(view)
+    area = memoryview(mmap.mmap(-1, view.nbytes))
+    for offset in range(0, view.nbytes, _PIECE_BYTES):
+        area[offset : offset + _PIECE_BYTES] = view[offset : offset + _PIECE_BYTES]
+    return area
 
 
 def pickled_small(value: Any) -> bytes | None:

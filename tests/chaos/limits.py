@@ -80,7 +80,7 @@ def bounded(for_s: float) -> Iterator[Trial]:
     "control beside data",
     "A small call and a cancel aren't held up by a transfer of 1 GiB through the same gateway.",
     trials="small calls, while another client echoes 1 GiB through the gateway",
-    figure="99th percentile of a small call's round trip, in s; both cores of this machine are busy with the transfer",
+    figure="99th percentile of a small call's round trip within 4 s, in s; every core of this machine is busy with the transfer",
     bound=0.1,
 )
 def beside_data(for_s: float) -> Iterator[Trial]:

@@ -380,3 +380,10 @@ def test_code_keeps_the_name_of_its_file() -> None:
     """Regression: cloudpickle 3.1.3 puts another name there, and tracebacks of shipped functions lost their lines."""
     there = codec.decode(codec.encode(lambda x: [x for _ in range(3)]))
     assert there.__code__.co_filename == __file__
+
+
+def test_a_long_buffer_is_taken_as_it_is_now() -> None:
+    array = np.arange(5_000_000)
+    detached = codec.encode(array).detached()
+    array[:] = -1
+    assert np.array_equal(codec.decode(detached), np.arange(5_000_000))
