@@ -61,6 +61,8 @@ class GatewaySettings:
     taken for dead, unless its process is known to live: then after `hold_s`, since a function may hold the interpreter lock for
     long. `grace_s`: a peer whose connection broke may come back within this time and find its calls running.
     `max_queued_calls`: calls waiting for a node, per client; one more is refused with `OverloadedError`.
+    `max_client_bytes`, `max_waiting_bytes`: what the waiting calls of one client, and of all, may hold here; then further ones of
+    that client, or of all, are refused. Large arguments stay with their client and don't count.
     `max_sessions`: peers connected at once; one more is refused.
     """
 
@@ -69,6 +71,8 @@ class GatewaySettings:
     hold_s: float = 120.0
     grace_s: float = 5.0
     max_queued_calls: int = 4096
+    max_client_bytes: int = 64 * 1024 * 1024
+    max_waiting_bytes: int = 256 * 1024 * 1024
     max_sessions: int = 10_000
     default_retries: int = 3
     default_strategy: str = "smart_adaptive"

@@ -91,6 +91,7 @@ class Connection:
         self._readers: dict[asyncio.Task[None], Call[Any]] = {}  # of jobs
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
+        self._resume_timer: asyncio.TimerHandle | None = None
         self._give_up_after_s = GIVE_UP_AFTER_S
         self._close_lock = threading.Lock()
         self.is_closed = False
@@ -399,6 +400,8 @@ class Connection:
                 self._transfers.requested(effect.fetch)
             elif isinstance(effect, core.ChunkCame):
                 self._transfers.chunk_came(WireChunk(effect.chunk))
+            elif isinstance(effect, core.HeldBack):
+                self._resume_timer = self._loop.call_later(effect.wait_s, self._resume)
             elif isinstance(effect, core.GatewayLeaves):
                 self._give_up_after_s = GIVE_UP_AFTER_S if effect.returns else GIVE_UP_AFTER_GOODBYE_S
         if self._core.has_acks:
@@ -510,6 +513,10 @@ class Connection:
             if task is not None:
                 task.cancel()
 
+    def _resume(self) -> None:
+        self._core.resume(monotonic())
+        self._link.flush()
+
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)
         self._link.flush()
@@ -583,7 +590,7 @@ class Connection:
             call._judged(error)
 
     async def _close(self) -> None:
-        for timer in (self._ack_timer, self._give_up_timer):
+        for timer in (self._ack_timer, self._give_up_timer, self._resume_timer):
             if timer is not None:
                 timer.cancel()
         readers = dict(self._readers)

@@ -8,7 +8,15 @@ from easyremote.config import PROTOCOL_VERSION, GatewaySettings
 from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
 from easyremote.core.resources import MAX_LABEL, MAX_LABELS
 from easyremote.core.strategies import known_strategies
+from easyremote.sizes import format_size
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+ROOM_AGAIN = 0.25
+"""A refused client is told to come back when so much of what it has here is expected to have ended,"""
+
+UNKNOWN_PACE_S = 1.0
+SOONEST_S, LATEST_S = 0.1, 30.0
+"""... within these; and after `UNKNOWN_PACE_S` where none has ended of late."""
 
 
 def refuse_hello(
@@ -93,9 +101,26 @@ def _refuse_name(submit: pb.Submit) -> pb.ErrorInfo:
     return pb.ErrorInfo(code="usage", message=text)
 
 
-def refuse_overload(session: Session, bound: int) -> pb.ErrorInfo | None:
-    """Why this client can't have one more call, or None."""
-    if len(session.calls) < bound:
+def refuse_overload(session: Session, waiting_bytes: int, settings: GatewaySettings) -> pb.ErrorInfo | None:
+    """Why this client can't have one more call, or None. `waiting_bytes`: what waiting calls of all clients hold."""
+    if len(session.calls) >= settings.max_queued_calls:
+        text = f"this client has {settings.max_queued_calls} calls at the gateway, the bound"
+    elif session.waiting_bytes >= settings.max_client_bytes:
+        text = f"this client's waiting calls hold {format_size(session.waiting_bytes)} at the gateway, the bound is "
+        text += format_size(settings.max_client_bytes)
+    elif waiting_bytes >= settings.max_waiting_bytes:
+        text = f"waiting calls hold {format_size(waiting_bytes)} at the gateway, the bound is "
+        text += format_size(settings.max_waiting_bytes)
+    else:
         return None
-    text = f"this client has {bound} calls at the gateway, the bound; retry after 1 s"
-    return pb.ErrorInfo(code="overloaded", message=text, retry_after_s=1.0)
+    retry_after_s = _retry_after_s(session)
+    return pb.ErrorInfo(
+        code="overloaded", message=f"{text}; retry after {retry_after_s:.2g} s", retry_after_s=retry_after_s
+    )
+
+
+def _retry_after_s(session: Session) -> float:
+    """In what time a part of this client's calls will have ended, as fast as they ended of late."""
+    if session.ends_per_s <= 0:
+        return UNKNOWN_PACE_S
+    return min(max(len(session.calls) * ROOM_AGAIN / session.ends_per_s, SOONEST_S), LATEST_S)

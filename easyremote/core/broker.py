@@ -180,6 +180,7 @@ class Broker:
         self._placing.circuits.tick(now)
         self._ticked_at = now
         for session in list(self._sessions.values()):
+            session.paced(passed_s)
             if session.conn is None:
                 assert session.away_since is not None
                 if now - session.away_since > self.settings.grace_s:
@@ -396,7 +397,7 @@ class Broker:
             self._forget_outdated(known)
             known = None
         if problem is None and known is None:
-            problem = refuse_overload(session, self.settings.max_queued_calls)
+            problem = self._refuse_overload(session)
         if problem is None and known is None and submit.options.parent_id:
             problem = self._nesting.refuse(submit)
         if problem is not None:  # told, and not kept
@@ -405,6 +406,11 @@ class Broker:
             self._resubmitted(known, frame, session)
         else:
             self._submitted(frame, session)
+
+    def _refuse_overload(self, session: Session) -> pb.ErrorInfo | None:
+        if session.session_id == self.keeper_id:
+            return None  # it has bounds of its own
+        return refuse_overload(session, self._queues.bytes, self.settings)
 
     def _submitted(self, frame: pb.Frame, session: Session) -> None:
         call = self._new_call(frame, session, CallState.QUEUED)
@@ -580,6 +586,7 @@ class Broker:
             self._queues.remove(call)
         if call.client is not None:
             call.client.calls.pop(call.call_id, None)
+            call.client.left += 1
         self._unassign(call)
         if call.family is not None:
             self._nesting.left(call)

@@ -8,7 +8,8 @@ Rules:
   means that the first was lost.
 - A client that outlives its process (the gateway's keeper of jobs) brings its calls back with `restore`, and says itself when a
   call with retries=0 may begin: it has to be able to remember that it did.
-- At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order.
+- At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order. Those that it refuses because it is at a
+  bound go again later, as long as their timeouts allow it.
 - A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
   gateway that comes next.
 """
@@ -27,6 +28,12 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_OPEN = 4000
 """Below the gateway's own bound for one client, so that a client never runs into it by itself."""
+
+SOONEST_AGAIN_S, LATEST_AGAIN_S = 0.05, 30.0
+"""Refused calls go again after what the gateway says, doubled each time in a row, within these."""
+
+FEW_AGAIN = 16
+"""Of them, so many at least when the gateway has none of this client's calls."""
 
 ATTEMPTS_PER_GATEWAY = 2000
 """Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike. Above the
@@ -88,7 +95,13 @@ class GatewayLeaves(NamedTuple):
     returns: bool
 
 
-ClientEffect = Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | GatewayLeaves
+class HeldBack(NamedTuple):
+    """The gateway refused calls, since it is at a bound: `resume` is to be called after so long, and sends them again."""
+
+    wait_s: float
+
+
+ClientEffect = HeldBack | Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | GatewayLeaves
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +118,7 @@ class OpenCall:
     unacked_items: int = 0
     was_allowed: bool = False  # an attempt may have begun; matters where only one may
     has_item: bool = False  # a stream item was delivered
+    refused_at: float | None = None  # when the gateway first was at a bound
     has_ended: bool = False  # its last event was delivered, perhaps not taken
     first_meeting: int = 0  # which of the gateways that this session met it was sent to first; 0: not sent
 
@@ -137,6 +151,10 @@ class ClientSession:
         self._sent_count = 0
         self._holds_back = False  # the gateway is about to end
         self._unsent: deque[bytes] = deque()
+        self._room = MAX_OPEN  # so many may be with the gateway now
+        self._refused: deque[bytes] = deque()  # for want of room there; they go again with `resume`, or as others end
+        self._is_held = False  # until `resume` is called
+        self._refusals = 0  # in a row
         self._acks: dict[bytes, pb.Acknowledged] = {}
         self._acks_are_urgent = False
         self._queries: dict[int, pb.Query] = {}
@@ -384,6 +402,7 @@ class ClientSession:
             return  # seen before, or what lies between is on its way
         body = event.WhichOneof("body")
         call.seq = event.seq
+        self._refusals = 0
         if event.started.waits and not self._allows_itself:
             self._allow(call)
         call.has_item = call.has_item or body in UNREPEATABLE
@@ -407,11 +426,41 @@ class ClientSession:
 
     def _on_verdict(self, verdict: pb.Verdict) -> None:
         call = self._open.get(verdict.call_id)
-        if call is None:
+        if call is None or (verdict.error.code == "overloaded" and self._keeps_back(call, verdict.error.retry_after_s)):
             return
         self._acks[verdict.call_id] = pb.Acknowledged(call_id=verdict.call_id, attempt=call.attempt, ended=True)
         self._close(verdict.call_id)
         self._effects.append(Judged(verdict.call_id, verdict.error))
+
+    def _keeps_back(self, call: OpenCall, retry_after_s: float) -> bool:
+        """Send it again later, if it may wait for so long. The longer the gateway has been at its bound, the later."""
+        if call.attempt or not call.is_sent:
+            return False
+        refusals = self._refusals + (not self._is_held)
+        wait_s = min(max(retry_after_s, SOONEST_AGAIN_S) * 2 ** (refusals - 1), LATEST_AGAIN_S)
+        call.refused_at = self._now if call.refused_at is None else call.refused_at
+        queue_timeout_s = call.submit.options.queue_timeout_s
+        if queue_timeout_s > 0 and self._now + wait_s > call.refused_at + queue_timeout_s:
+            return False
+        if call.deadline is not None and self._now + wait_s > call.deadline:
+            return False
+        call.first_meeting = 0
+        self._sent_count -= 1
+        if not self._is_held:
+            self._is_held, self._refusals = True, refusals
+            self._effects.append(HeldBack(wait_s))
+        self._refused.append(call.submit.call_id)
+        self._room = 0
+        return True
+
+    def resume(self, now: float) -> None:
+        """The time of a `HeldBack` is over. What was refused goes first, a part of it for a try."""
+        self._now = now
+        self._is_held = False
+        self._unsent.extendleft(reversed(self._refused))
+        self._refused.clear()
+        self._room = min(self._sent_count + max(self._sent_count, FEW_AGAIN), MAX_OPEN)
+        self._send_unsent()
 
     def _on_answer(self, answer: pb.Answer) -> None:
         if self._queries.pop(answer.query_id, None) is not None:
@@ -446,7 +495,7 @@ class ClientSession:
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
     def _send_unsent(self) -> None:
-        while self._unsent and self.is_connected and self._sent_count < MAX_OPEN and not self._holds_back:
+        while self._unsent and self.is_connected and self._sent_count < self._room and not self._holds_back:
             call = self._open.get(self._unsent.popleft())
             if call is None:
                 continue
@@ -502,7 +551,18 @@ class ClientSession:
         call = self._open.pop(call_id)
         if call.is_sent:
             self._sent_count -= 1
+            if self._room < MAX_OPEN:
+                self._make_room()
             self._send_unsent()
+
+    def _make_room(self) -> None:
+        """One of those at the gateway has ended, so another one may go."""
+        self.flush_acks()  # first, so that the gateway knows
+        if self._refused:
+            self._unsent.appendleft(self._refused.popleft())
+            self._room = self._sent_count + 1
+        else:
+            self._room += 1
 
     def _send(self, frame: pb.Frame) -> None:
         self.outbox.append(frame)

@@ -39,6 +39,8 @@ def check(
         for call_id, call in session.calls.items():
             assert calls.get(call_id) is call and call.client is session, "a client's calls are known as its own"
         assert len(session.held_acks) <= MAX_HELD_ACKS, "few acknowledgements wait"
+        held = sum(call.size for call in session.calls.values() if call.state is CallState.QUEUED)
+        assert session.waiting_bytes == held, "what a client's waiting calls hold is counted"
     for conn, session in by_conn.items():
         assert session.conn == conn, "a connection and its session know each other"
         assert sessions.get(session.session_id) is session, "who has a connection is known"

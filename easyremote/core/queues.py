@@ -69,12 +69,15 @@ class Queues:
         self.by_key: dict[QueueKey, Line] = {}
         self._by_place: dict[tuple[str, str], dict[QueueKey, Line]] = {}  # by node and function
         self._count = 0
+        self.bytes = 0
 
     def push(self, call: Call) -> None:
         line = self._line(call.key)
         line.queue_of(call)[call.call_id] = call
         line.count += 1
         self._count += 1
+        call.size = call.frame.ByteSize()
+        self._weigh(call, call.size)
 
     def push_front(self, call: Call) -> None:
         """Before its client's other calls."""
@@ -94,8 +97,14 @@ class Queues:
         line = self.by_key.get(call.key)
         if line is not None and line.remove(call):
             self._count -= 1
+            self._weigh(call, -call.size)
             if not line.count:
                 self._forget(call.key)
+
+    def _weigh(self, call: Call, size: int) -> None:
+        self.bytes += size
+        if call.client is not None:
+            call.client.waiting_bytes += size
 
     def lines_for(self, node: Node) -> Iterator[Line]:
         """The lines that this node's name and functions lead to, and perhaps others."""
@@ -132,4 +141,5 @@ class Queues:
             assert line.count == sum(1 for _ in line) > 0, "the calls of a line are counted, and no empty one is kept"
             assert all(lane and all(lane.values()) for lane in line.lanes.values()), "no empty lane or queue is kept"
             assert all(call.key == key and call in line for call in line), "each call is in its own queue"
+        assert self.bytes == sum(call.size for line in self.by_key.values() for call in line), "bytes are counted"
         assert self._count == sum(line.count for line in self.by_key.values()), "waiting calls are counted"

@@ -32,6 +32,9 @@ MAX_NAME = 200
 
 MAX_SLOTS = 4096
 
+PACE_SMOOTHING = 0.2
+"""Weight of the last tick in how fast a client's calls end."""
+
 MAX_RETRIES = 1000
 """More are taken for so many."""
 
@@ -107,6 +110,15 @@ class Session:
     node: Node | None = None
     calls: dict[bytes, Call] = field(default_factory=dict)
     held_acks: list[pb.Acknowledged] = field(default_factory=list)  # a node's: they go with the next frame
+    waiting_bytes: int = 0  # a client's: what its waiting calls hold here
+    left: int = 0  # calls of it that were forgotten since `paced` was called
+    ends_per_s: float = 0.0  # smoothed
+
+    def paced(self, passed_s: float) -> None:
+        """Time passed."""
+        if passed_s > 0 and (self.left or self.ends_per_s):
+            self.ends_per_s += PACE_SMOOTHING * (self.left / passed_s - self.ends_per_s)
+            self.left = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -380,6 +392,7 @@ class Call:
     state: CallState
     created_at: float
     order: int
+    size: int = 0  # bytes that it holds while it waits
     node: Node | None = None
     grant: pb.Grant | None = None  # what it holds there, where that is more than a slot
     sent_at: float = 0.0  # when it was given to its node

@@ -164,6 +164,8 @@ class SimClient(Peer):
             consumer = self.forget(effect.call_id)
             if consumer is not None:
                 consumer.judged(effect.error)
+        elif isinstance(effect, core.HeldBack):
+            self.after(effect.wait_s, self._resume)
         elif isinstance(effect, core.SendBlob):
             self.transfers.requested(effect.fetch)
         elif isinstance(effect, core.Connected):
@@ -178,6 +180,11 @@ class SimClient(Peer):
             if self._duplicates and frame.HasField("submit") and self.world.rng.random() < self._duplicates:
                 doubled.append(frame)
         return doubled
+
+    def _resume(self) -> None:
+        self.core.resume(self.now)
+        self.core.check()
+        self.flush()
 
     def _schedule_acks(self) -> None:
         if self._ack_timer is None and self.core.has_acks:

@@ -282,7 +282,7 @@ def test_a_client_that_submits_more_than_the_bound_is_refused_at_once_and_nothin
         client.submit()
     client.core.taken = lambda *_: None  # type: ignore[method-assign]
     for _ in range(5):
-        client.submit()
+        client.submit(queue_timeout_s=0.01)  # no time to be sent again
     errors = client.verdicts().values()
     assert [error.code for error in errors] == ["overloaded"] * 5
     assert all(error.retry_after_s > 0 and "3 calls" in error.message for error in errors)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from easyremote import Client, ComputeNode, Server, UsageError
+from easyremote import Client, ComputeNode, GatewaySettings, OverloadedError, Server, UsageError
 from tests.conftest import wait_until
 
 
@@ -73,3 +73,35 @@ def test_higher_priorities_go_first(desk: Desk, client: Client) -> None:
 def test_a_priority_that_can_t_be(client: Client, priority: object) -> None:
     with pytest.raises(UsageError, match="priority is a whole number from -100 to 100"):
         client.with_options(priority=priority)
+
+
+def test_a_client_at_its_bound_waits_by_itself_and_others_are_served() -> None:
+    """A user of `submit` sees no error, and another client's calls go on meanwhile."""
+    with (
+        Server(port=0, settings=GatewaySettings(max_queued_calls=50)) as server,
+        ComputeNode(server.address, "n", slots=2) as node,
+        Client(server.address) as client,
+        Client(server.address) as other,
+    ):
+        node.register(lambda x: x, name="f")
+        calls = [client.with_options(retries=1).submit("f", number) for number in range(2000)]  # retries: no bundles
+        assert [other.call("f", number) for number in range(5)] == list(range(5))
+        assert [call.result(60) for call in calls] == list(range(2000))
+
+
+def test_what_may_not_wait_is_refused_at_once() -> None:
+    with (
+        Server(port=0, settings=GatewaySettings(max_queued_calls=2)) as server,
+        ComputeNode(server.address, "n", slots=1) as node,
+        Client(server.address) as client,
+    ):
+        free = threading.Event()
+        node.register(lambda: free.wait(60), name="hold")
+        try:
+            held = [client.submit("hold") for _ in range(2)]
+            wait_until(lambda: held[0].state == "running")
+            with pytest.raises(OverloadedError, match="2 calls at the gateway") as refused:
+                client.with_options(queue_timeout=0.5).call("hold")
+            assert refused.value.retry_after_s > 0
+        finally:
+            free.set()

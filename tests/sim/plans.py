@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from easyremote.config import GatewaySettings
 from easyremote.testing import Plan
 from easyremote.testing.sim import FAULTS, GENTLE_FAULTS
 
@@ -175,6 +176,14 @@ PLANS = {
     ),
     "GPUs that come and go": Plan(
         calls=60, needy=0.9, gpus=(16, 24), faults=("unplug_node", "crash_node", "cut_node"), fault_count=14
+    ),
+    "few calls at the gateway": Plan(
+        calls=60,
+        nested=0.3,
+        prioritized=0.5,
+        faults=FAULTS,
+        fault_count=8,
+        settings=GatewaySettings(max_queued_calls=5, max_client_bytes=2000),
     ),
     "everything": Plan(faults=FAULTS, fault_count=10, duplicates=0.1),
     "everything, often": Plan(nodes=2, calls=40, large=0.3, faults=FAULTS, fault_count=30, fault_lasts_s=(0.0, 4.0)),
