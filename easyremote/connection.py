@@ -436,7 +436,8 @@ class Connection:
                 encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
                 self._arrive(call_id, call, events.popleft(), encoded)
         except BlobLost:
-            self._core.again(call_id, monotonic())
+            lost = events[0]  # those before it may wait for their consumer, and aren't to come twice
+            self._core.again(call_id, monotonic(), lost.attempt, lost.seq)
             self._link.flush()
         except Exception as error:
             call._judged(error)

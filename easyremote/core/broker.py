@@ -22,7 +22,7 @@ from easyremote.core import retrying
 from easyremote.core.admission import refuse_hello, refuse_overload, refuse_submit
 from easyremote.core.alarms import Alarms
 from easyremote.core.answers import answer, node_record
-from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY
+from easyremote.core.client_session import ATTEMPTS_PER_GATEWAY, runs_at_least
 from easyremote.core.draining import ENDING, MAX_HANDED_BACK, RETRY_AFTER_S, no_node_to_drain, reason_of
 from easyremote.core.explaining import as_text, explain, in_short
 from easyremote.core.invariants import check
@@ -344,7 +344,7 @@ class Broker:
             self._unassign(call)
             if call.state is CallState.ENDED:
                 call.to(CallEvent.RERUN)
-        call.attempt = call.runs = state.attempt
+        call.attempt, call.runs = state.attempt, runs_at_least(state.attempt)
         call.passed_seq = call.submit.seen_seq if call.submit.seen_attempt == call.attempt else 0
         call.is_claimed = True
         call.hold_until = self._now + self.settings.grace_s if call.client is None else None
@@ -419,7 +419,7 @@ class Broker:
         session.calls[call.call_id] = call
         call.seen_on = session.conn
         if submit.seen_attempt:
-            call.attempt = call.runs = submit.seen_attempt
+            call.attempt, call.runs = submit.seen_attempt, runs_at_least(submit.seen_attempt)
             _note_seen(call, submit)
         may_be_at_a_node = (submit.again and self._retries(call) > 0) or call.was_allowed
         if may_be_at_a_node or submit.nodes_may_return:

@@ -39,6 +39,12 @@ ATTEMPTS_PER_GATEWAY = 2000
 """Each gateway that a call meets gives its attempts numbers from a range of its own, so that no two are alike. Above the
 gateway's `MAX_RETRIES`."""
 
+
+def runs_at_least(attempt: int) -> int:
+    """How often a call was begun at least, by the number of its attempt: those before belong to other gateways."""
+    return (attempt - 1) % ATTEMPTS_PER_GATEWAY + 1
+
+
 ACK_ITEMS = 64
 ACK_BYTES = 1024 * 1024
 """Taken events are acknowledged at the latest after so many items, or so many bytes: a quarter of the producer's window."""

@@ -62,7 +62,6 @@ class _Pending:
     run: _Run
     arrival: Arrival
     size: int
-    is_verdict: bool = False
 
 
 class Runs:
@@ -166,8 +165,10 @@ class Runs:
         try:
             for payload in payloads_of(submit):
                 if payload.HasField("blob"):
-                    parts = self._journal.files.map(payload.blob.blob_id.hex(), list(payload.blob.part_bytes))
-                    payload.CopyFrom(self._transfers.own(call_id, Encoded(payload.content_type, parts)))
+                    blob_id = payload.blob.blob_id
+                    parts = self._journal.files.map(blob_id.hex(), list(payload.blob.part_bytes))
+                    encoded = Encoded(payload.content_type, parts)
+                    payload.CopyFrom(self._transfers.own_again(call_id, encoded, blob_id))
         except OSError as error:
             text = f"its arguments can't be read at the gateway: {error}"
             self._judged(run, pb.ErrorInfo(code="payload", message=text))
@@ -243,8 +244,9 @@ class Runs:
                 run.waiting.popleft()
                 self._arrived(run, event, files)
         except BlobLost:
+            lost = run.waiting[0]
             run.waiting.clear()
-            self._core.again(run.call_id, monotonic())
+            self._core.again(run.call_id, monotonic(), lost.attempt, lost.seq)
             self._flush()
         except OSError as error:
             self._halt(f"a payload of a job can't be written: {error}")
@@ -279,7 +281,7 @@ class Runs:
 
     def _judged(self, run: _Run, error: pb.ErrorInfo) -> None:
         event = pb.Event(attempt=run.job.attempt, seq=run.job.seq, error=error)
-        self._put(_Pending(run, Arrival(run.job.number, event), 0, is_verdict=True))
+        self._put(_Pending(run, Arrival(run.job.number, event, is_verdict=True), 0))
 
     def _arrived(self, run: _Run, event: pb.Event, files: tuple[File, ...]) -> None:
         size = event.ByteSize() + sum(file.size for file in files)
@@ -312,7 +314,7 @@ class Runs:
             run, event = pending.run, pending.arrival.event
             job = run.job
             job.attempt, job.seq = max(job.attempt, event.attempt), event.seq
-            if pending.is_verdict:
+            if pending.arrival.is_verdict:
                 self._leave(run)
                 continue
             if event.started.waits:
@@ -332,9 +334,9 @@ class Runs:
     def _halt(self, why: str) -> None:
         """The disk takes nothing: keep only what can't be asked for again."""
         for pending in self._pending:
-            if not pending.is_verdict:
+            if not pending.arrival.is_verdict:
                 self._journal.files.remove([file.name for file in pending.arrival.files])
-        self._pending = [pending for pending in self._pending if pending.is_verdict]
+        self._pending = [pending for pending in self._pending if pending.arrival.is_verdict]
         for run in self._runs.values():
             run.waiting.clear()
             if run.fetching is not None and run.fetching is not asyncio.current_task():
@@ -352,6 +354,8 @@ class Runs:
                 break
             except EasyRemoteError:
                 continue
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)  # what it is writing is not to be asked for
         _log.warning("jobs go on: the journal can be written again")
         self._mender = None
         now = monotonic()

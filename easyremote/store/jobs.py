@@ -53,11 +53,12 @@ class Job:
 
 @dataclass(slots=True)
 class Arrival:
-    """An event that came from a node, with the files that its payloads were written to."""
+    """An event that came from a node, with the files that its payloads were written to; or the gateway's own verdict."""
 
     number: int  # the job's
     event: pb.Event
     files: Sequence[File] = ()
+    is_verdict: bool = False
 
 
 @dataclass(slots=True)
@@ -67,8 +68,8 @@ class _Tally:
     last: int
     kept: int
     output: int
+    came: tuple[int, int] = (0, 0)  # attempt and number of the last event from a node
     last_kind: Kind = Kind.NOTE
-    node: str = ""
 
 
 @dataclass(slots=True)
@@ -216,16 +217,18 @@ class JobStore:
     # ---- jobs run ------------------------------------------------------------------------------------------------
 
     def append(self, arrivals: Iterable[Arrival], now: float) -> Appended:
-        """Take events, each job's in their order. Those of a job that has ended or was forgotten are dropped.
+        """Take events, each job's in their order. One that is here already is dropped, as are those of a job that has ended.
 
         Raises JobsUnavailable when there is no more room for them.
         """
         done = Appended()
         for arrival in arrivals:
             tally = self._tally(arrival.number)
-            if tally is None:
+            came = arrival.event.attempt, arrival.event.seq
+            if tally is None or (came <= tally.came and not arrival.is_verdict):
                 self.unwanted += [file.name for file in arrival.files]
                 continue
+            tally.came = max(tally.came, came)
             self._append(arrival, tally, now, done)
         self._check_room()
         return done
@@ -239,11 +242,11 @@ class JobStore:
     def _tally(self, number: int) -> _Tally | None:
         tally = self._tallies.get(number)
         if tally is None:
-            query = "SELECT last, kept, output, node FROM jobs WHERE number = ? AND ended = 0"
+            query = "SELECT last, kept, output, attempt, seq FROM jobs WHERE number = ? AND ended = 0"
             row = self._conn.execute(query, (number,)).fetchone()
             if row is None:
                 return None
-            tally = self._tallies[number] = _Tally(row[0], row[1], row[2], node=row[3])
+            tally = self._tallies[number] = _Tally(row[0], row[1], row[2], (row[3], row[4]))
         return tally
 
     def _append(self, arrival: Arrival, tally: _Tally, now: float, done: Appended) -> None:
@@ -261,8 +264,7 @@ class JobStore:
         elif kind is Kind.VALUES:
             changes["values_"] = _MORE
         if event.HasField("started"):
-            tally.node = event.started.node_id
-            changes |= {"node": tally.node, "state": "running", "attempts": _MORE, "started": _FIRST}
+            changes |= {"node": event.started.node_id, "state": "running", "attempts": _MORE, "started": _FIRST}
             if event.started.waits:
                 changes["allowed"] = 1
         self._update(number, changes, now)

@@ -34,6 +34,7 @@ from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked, Execution, Script
 from easyremote.testing.sim_client import SimClient
 from easyremote.testing.sim_gateway import SimGateway
+from easyremote.testing.sim_keeper import Disk, SimKeeper
 from easyremote.testing.sim_needs import draw_needs, overcommitted, too_many
 from easyremote.testing.sim_node import SimNode
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -124,6 +125,7 @@ class Plan:
     )  # functions whose calls run together: their `batch`
     nested: float = 0.1  # as if another call had made them, which may run, or not
     large: float = 0.15  # arguments or values that are fetched
+    jobs: float = 0.0  # part of calls that the gateway keeps
     hedged: float = 0.0  # get a second copy after a while
     retried: float = 0.0  # fail at first, with an error after which they are to run again
     duplicates: float = 0.0
@@ -158,6 +160,8 @@ class World:
         self.gateway = SimGateway(self, plan.settings, plan.check_every)
         self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
         self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
+        self.disk = Disk()
+        self.keeper = SimKeeper(self, "keeper", self.disk) if plan.jobs else None
         self.calls: dict[bytes, Asked] = {}
         self._tasks: dict[str, Asked] = {}  # of bundles, by name
         self._bundles: set[bytes] = set()  # ids; only looked into
@@ -205,11 +209,18 @@ class World:
         left += [f"{node.name} holds {node.core.held_count} attempts" for node in self.nodes if node.core.held_count]
         left += [f"{node.name} runs {len(node.runs)}" for node in self.nodes if node.runs]
         left += [f"not all know what {node.name} offers" for node in self.nodes if not self._is_known(node)]
-        left += [text for peer in (*self.nodes, *self.clients) for text in peer.transfers.leftovers()]
+        left += [text for peer in self._peers() for text in peer.transfers.leftovers()]
         left += [text for node in self.nodes for text in node.store.leftovers()]
         left += [text for client in self.clients for text in client.refs.leftovers()]
-        left += [f"{c.name} has {c.core.open_count} calls open" for c in self.clients if c.core.open_count]
+        clients = (*self.clients, *self._keepers())
+        left += [f"{c.name} has {c.core.open_count} calls open" for c in clients if c.core.open_count]
         return left
+
+    def _keepers(self) -> list[SimKeeper]:
+        return [self.keeper] if self.keeper is not None else []
+
+    def _peers(self) -> list[Peer]:
+        return [*self.nodes, *self.clients, *self._keepers()]
 
     def _is_known(self, node: SimNode) -> bool:
         """Whether its last registration was confirmed, and calls find it."""
@@ -347,7 +358,31 @@ class World:
             asked.names = work.choice(("put", "kept")) if work.random() < plan.refs else ""
             options.keep = not script.items and work.random() < plan.kept
         minds_the_clock = work.random() < 0.5
+        if plan.jobs and work.random() < plan.jobs:
+            self._at(at, lambda: self._ask_job(asked, gives_up_after))
+            return
         self._at(at, lambda: self._ask(asked, client, take_s, gives_up_after, minds_the_clock))
+
+    def _ask_job(self, asked: Asked, gives_up_after: float | None) -> None:
+        """Somebody submits a job, and perhaps cancels it, while there is a gateway that could answer."""
+        keeper = self.keeper
+        if keeper is None or not keeper.is_alive or self.schedule.now < keeper.frozen_until:
+            return
+        asked.client, asked.asked_at = keeper.name, self.schedule.now
+        self.calls[asked.call_id] = asked
+        self.note(f"{asked.name} is kept as a job")
+        if asked.options.timeout_s > 0:
+            asked.deadline = self.schedule.now + asked.options.timeout_s
+        keeper.keep(asked)
+        if gives_up_after is not None:
+            self._at(self.schedule.now - 100 + gives_up_after, lambda: self._end_job(asked))
+
+    def _end_job(self, asked: Asked) -> None:
+        keeper = self.keeper
+        if keeper is None or not keeper.is_alive:
+            self._at(self.schedule.now - 100 + 1.0, lambda: self._end_job(asked))
+        else:
+            keeper.end(asked.call_id, "cancelled")
 
     def _plan_bundle(self, name: str, work: Random) -> None:
         plan = self.plan
@@ -541,6 +576,8 @@ class World:
             return
         if what == "freeze":
             self.gateway.freeze(lasts_s)
+            for keeper in self._keepers():
+                keeper.freeze(lasts_s)
             return
         if what == "drain":
             self.gateway.drain()
@@ -552,11 +589,15 @@ class World:
 
     def _crash_gateway(self, lasts_s: float) -> None:
         self.gateway.crash()
+        for keeper in self._keepers():
+            keeper.crash()
         self._at(self.schedule.now - 100 + lasts_s, self._restart_gateway)
 
     def _restart_gateway(self) -> None:
         self.note("the gateway is back")
         self.gateway = SimGateway(self, self.plan.settings, self.plan.check_every)
+        if self.keeper is not None:
+            self.keeper = SimKeeper(self, "keeper", self.disk)
 
     def _change_offers(self, fault: Fault) -> None:
         node = self.nodes[fault.target % len(self.nodes)]

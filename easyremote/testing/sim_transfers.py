@@ -59,8 +59,8 @@ class SimTransfers:
         left = [f"{self._peer.name} keeps {len(self._owned)} payloads"] if self._owned else []
         return left + ([f"{self._peer.name} waits for {open_count} payloads"] if open_count else [])
 
-    def own(self, holder: object, data: bytes) -> pb.Payload:
-        blob_id = self._peer.world.rng.randbytes(16)
+    def own(self, holder: object, data: bytes, blob_id: bytes = b"") -> pb.Payload:
+        blob_id = blob_id or self._peer.world.rng.randbytes(16)
         self._owned[blob_id] = data
         self._blobs_of.setdefault(holder, []).append(blob_id)
         return pb.Payload(blob=pb.Blob(blob_id=blob_id, part_bytes=[len(data)]))

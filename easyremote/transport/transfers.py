@@ -137,6 +137,10 @@ class Transfers:
             return encoded.inline()
         return self._keep(holder, encoded, "")
 
+    def own_again(self, holder: Hashable, encoded: Encoded, blob_id: bytes) -> pb.Payload:
+        """By reference, under the name that it had in an earlier process: whoever was receiving it goes on."""
+        return self._keep(holder, encoded, "", blob_id)
+
     def own_file(self, holder: Hashable, content_type: str, part_bytes: Sequence[int], name: str) -> pb.Payload:
         """The same for a shared file that another process of this host (a worker) has filled."""
         view = self._shared.map(name, file_bytes(part_bytes))

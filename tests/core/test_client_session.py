@@ -26,14 +26,15 @@ NOW = 500.0
 class Desk:
     """One session whose gateway is the test."""
 
-    def __init__(self) -> None:
-        self.core = ClientSession(new_id(), pb.Runtime())
+    def __init__(self, core: ClientSession | None = None) -> None:
+        self.core = core or ClientSession(new_id(), pb.Runtime())
         self.now = NOW
         self.gateway_id = new_id()
         self.incarnation = 1
         self.effects: list[Any] = []
-        self.welcome()
-        self.sent()
+        if core is None:
+            self.welcome()
+            self.sent()
 
     def welcome(self) -> None:
         self.core.hello()
@@ -446,3 +447,61 @@ def test_while_it_is_not_connected_nothing_is_sent() -> None:
     desk.core.fetch(pb.Fetch())
     desk.core.query(pb.Query(query_id=4))
     assert [frame.WhichOneof("body") for frame in desk.sent()] == ["heartbeat", "fetch", "query"]
+
+
+def keeper(meetings: int) -> Desk:
+    """A client that outlives its process, before it is connected again."""
+    return Desk(ClientSession(new_id(), pb.Runtime(), meetings, allows_itself=True))
+
+
+def test_calls_of_an_earlier_process_are_taken_up_where_they_were() -> None:
+    desk = keeper(meetings=3)
+    first, second = pb.Submit(call_id=new_id(), function="f"), pb.Submit(call_id=new_id(), function="f")
+    desk.core.restore(first, 1, NOW, attempt=2001, seq=5, has_item=True)
+    desk.core.restore(second, 3, NOW)
+    desk.welcome()
+    one, two = desk.submits()
+    assert (one.again, one.nodes_may_return) == (True, True)
+    assert (one.seen_attempt, one.seen_seq, one.taken_seq, one.seen_item) == (2001, 5, 5, True)
+    assert (one.attempt_floor, two.attempt_floor) == (6000, 2000)
+    assert (two.again, two.seen_attempt) == (True, 0)
+    desk.event(first.call_id, 5, attempt=2001)
+    desk.event(first.call_id, 6, attempt=2001)
+    assert desk.delivered() == [6]
+
+
+def test_what_is_submitted_beside_them_is_new() -> None:
+    desk = keeper(meetings=2)
+    desk.core.submit(pb.Submit(call_id=new_id(), function="f"), NOW)
+    desk.welcome()
+    (submit,) = desk.submits()
+    assert (submit.again, submit.attempt_floor) == (False, 0)
+    assert submit.nodes_may_return, "the gateway is new, and its nodes may not all be back"
+
+
+def test_a_client_that_has_to_remember_says_itself_when_a_call_may_begin() -> None:
+    desk = keeper(meetings=0)
+    desk.welcome()
+    call_id = desk.submit(retries_set=True)
+    desk.sent()
+    desk.event(call_id, 1, body="", waits=True)
+    assert desk.delivered() == [1]
+    assert desk.acks() == [], "it hasn't noted it yet"
+    desk.core.allow(call_id, 2)
+    assert desk.acks() == []
+    desk.core.allow(call_id, 1)
+    assert desk.acks() == [(1, 1, False)]
+    desk.event(call_id, 1, attempt=2, body="", waits=True)
+    (judged,) = [effect for effect in desk.effects if isinstance(effect, Judged)]
+    assert judged.error.code == "lost" and judged.error.may_have_run
+
+
+def test_a_call_that_was_allowed_to_begin_once_is_not_allowed_again_by_the_next_process() -> None:
+    desk = keeper(meetings=1)
+    submit = pb.Submit(call_id=new_id(), function="f")
+    desk.core.restore(submit, 1, NOW, attempt=1, seq=1, was_allowed=True)
+    desk.welcome()
+    (sent,) = desk.submits()
+    assert sent.options.retries_set and sent.options.retries == 0
+    desk.event(submit.call_id, 1, attempt=2001, body="", waits=True)
+    assert isinstance(desk.effects[-1], Judged)

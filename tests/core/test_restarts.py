@@ -466,3 +466,23 @@ def test_a_standstill_gives_the_nodes_of_a_restarted_gateway_their_time() -> Non
     bench.pass_time(1)
     assert client.verdicts() == {}
     assert node.stopped() == []
+
+
+def test_attempts_of_earlier_gateways_use_up_no_retries() -> None:
+    """Regression: an attempt that a second gateway began has number 2001, and counted for a third as 2,001 runs."""
+    bench = Bench(grace_s=5.0)
+    client = bench.client()
+    bench.node("first")
+    client.submit()
+    bench.restart()
+    client.connect()
+    second = bench.node("second")
+    bench.pass_time(6)
+    attempt = second.only_started()
+    assert attempt.number > ATTEMPTS_PER_GATEWAY
+    second.emit(attempt, pb.Event())
+    bench.restart()
+    client.connect()
+    third = bench.node("third")
+    bench.pass_time(6)
+    assert third.only_started().number > 2 * ATTEMPTS_PER_GATEWAY

@@ -706,3 +706,71 @@ def test_waiting_for_a_job_can_time_out(client: Client, node: ComputeNode) -> No
         job.result(0.2)
     gate.set()
     assert job.result(30) is True
+
+
+FULL_GATEWAY = """
+import resource, signal, sys
+from easyremote import Server
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+server = Server(port=int(sys.argv[1]), token='a-token-that-stays-the-same', journal=sys.argv[2]).start_background()
+print('up', flush=True)
+for line in sys.stdin:
+    limit = int(line) if line.strip() != '-1' else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    print('set', flush=True)
+"""
+
+
+def test_a_full_disk_refuses_jobs_and_keeps_running_ones_at_their_nodes(tmp_path: Path) -> None:
+    """The kernel lets no file of the gateway grow, as a full disk would; nothing is lost, and all goes on afterwards."""
+    port, journal = free_port(), tmp_path / "jobs.sqlite"
+    command = [sys.executable, "-c", FULL_GATEWAY, str(port), str(journal)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+
+    def limit(count: int) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{count}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "set\n"
+
+    counted: list[int] = []
+    go_on = threading.Event()
+
+    def count() -> Any:
+        for i in range(400):
+            counted.append(i)
+            print("at", i)
+            yield i
+            if i == 2:
+                go_on.wait(60)
+
+    try:
+        assert process.stdout.readline() == "up\n"
+        address = f"127.0.0.1:{port}"
+        with ComputeNode(address, "n", token=TOKEN) as node, Client(address, token=TOKEN) as client:
+            node.register(count)
+            node.register(lambda x: x, name="same")
+            job = client.submit_job("count")
+            wait_until(lambda: len(counted) == 3)
+            wait_until(lambda: job.status().state == "running")
+            limit(1)  # not even the log's first page can be written
+            go_on.set()
+            with pytest.raises(JobsUnavailable, match="is the disk full") as refused:
+                client.submit_job("same", 1)
+            assert refused.value.retry_after_s > 0
+            with pytest.raises(JobsUnavailable):
+                client.submit_job("same", np.zeros(100_000))
+            wait_until(lambda: len(counted) > 100)  # it goes on as far as its window lets it
+            assert job.status().state == "running"  # what is there can be read
+            assert client.call("same", 5) == 5  # other calls don't mind
+            limit(-1)
+            assert job.result(60) == list(range(400))
+            assert client.submit_job("same", 7).result(30) == 7
+            assert counted == list(range(400))
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert "jobs wait" in errors and "jobs go on" in errors

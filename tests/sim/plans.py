@@ -57,6 +57,27 @@ PLANS = {
     "everything gentle": Plan(
         gentle=True, nodes=2, calls=40, large=0.3, faults=GENTLE_FAULTS[:-2], fault_count=20, fault_lasts_s=SHORT
     ),
+    "jobs, short cuts of nodes": Plan(
+        gentle=True, jobs=0.7, once_only=0.5, faults=("cut_node",), fault_count=8, fault_lasts_s=SHORT
+    ),
+    "jobs, short gateway restart": Plan(
+        gentle=True, jobs=0.7, once_only=0.5, faults=("crash_gateway",), fault_count=1, fault_lasts_s=(0.0, 1.0)
+    ),
+    "jobs, whatever happens": Plan(
+        jobs=0.6,
+        once_only=0.4,
+        large=0.3,
+        faults=(
+            "crash_gateway",
+            "freeze_gateway",
+            "drain_gateway",
+            "cut_node",
+            "mute_node",
+            "crash_node",
+            "freeze_node",
+        ),
+        fault_count=6,
+    ),
     "errors that are retried": Plan(gentle=True, retried=0.7),
     "errors that are retried, and short cuts": Plan(
         gentle=True, retried=0.7, faults=("cut_client", "cut_node"), fault_count=8, fault_lasts_s=SHORT

@@ -1,8 +1,10 @@
 """Many worlds of each kind keep every promise. SIM_SEEDS says how many there are in all, SIM_FIRST_SEED where they begin."""
 
+from dataclasses import replace
+
 import pytest
 
-from easyremote.testing import Violation, simulate
+from easyremote.testing import Plan, Violation, simulate
 from tests.sim.plans import PLANS, seeds
 
 
@@ -34,3 +36,10 @@ def test_calls_end_in_every_way() -> None:
         begun |= {len(asked.executions) for asked in world.calls.values()}
     assert {"value", "remote", "lost", "cancelled", "deadline", "function_not_found", "node_gone"} <= outcomes
     assert {0, 1, 2} <= begun
+
+
+def test_a_node_goes_on_fetching_the_arguments_of_a_job_when_the_gateway_is_back() -> None:
+    """Regression: the gateway that came next had them under another name, and the job ended as lost."""
+    plan = Plan(gentle=True, jobs=1.0, large=1.0, nodes=2, slots=4, calls=30, faults=("crash_gateway",), fault_count=1)
+    for seed in range(5):
+        simulate(seed, replace(plan, fault_lasts_s=(0.0, 1.0)))

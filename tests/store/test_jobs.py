@@ -94,6 +94,14 @@ def test_what_comes_after_the_end_is_dropped(store: JobStore) -> None:
     assert store.unwanted == ["aa"]
 
 
+def test_an_event_that_comes_twice_is_kept_once(store: JobStore) -> None:
+    job = keep(store, submission())
+    append(store, job, item(1, b"a"), item(2, b"b"), item(2, b"b"), item(1, b"a"), item(3, b"c"))
+    append(store, job, item(1, b"x", attempt=2), item(4, b"late"), item(2, b"y", attempt=2))
+    data = [numbered.event.item.data for numbered in store.read(job.number, 0, 0)[0]]
+    assert data == [b"a", b"b", b"c", b"x", b"y"]
+
+
 def test_open_jobs_come_back_as_far_as_they_came(store: JobStore) -> None:
     jobs = [keep(store, submission(data=bytes([n]))) for n in range(4)]
     append(store, jobs[1], ended(1))
