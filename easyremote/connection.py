@@ -88,7 +88,7 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refs_of: dict[bytes, Sequence[Ref[Any]]] = {}  # what the calls that are open name: their values must stay
         self._fetches: dict[asyncio.Task[Any] | None, BaseException | None] = {}  # and why each is to end, if it is
-        self._readers: dict[asyncio.Task[None], Call[Any]] = {}  # of jobs
+        self._readers: dict[asyncio.Task[None], weakref.ref[Call[Any]]] = {}  # of jobs
         self._ack_timer: asyncio.TimerHandle | None = None
         self._give_up_timer: asyncio.TimerHandle | None = None
         self._resume_timer: asyncio.TimerHandle | None = None
@@ -216,15 +216,16 @@ class Connection:
         return shared_loop.run(work)
 
     def read_job(self, job: Call[Any], work: Coroutine[Any, Any, None]) -> None:
-        """Let this bring a job's events, until it ends or the client is closed."""
+        """Let this bring a job's events, until it ends or the client is closed. It isn't to keep the handle alive."""
+        handle = weakref.ref(job)
 
         def begin() -> None:
             if self.is_closed:
                 work.close()
-                job._judged(_closed())
+                _close_job(handle)
                 return
             task = self._loop.create_task(work)
-            self._readers[task] = job
+            self._readers[task] = handle
             task.add_done_callback(lambda task: self._readers.pop(task, None))
 
         self.post(begin)
@@ -599,8 +600,8 @@ class Connection:
             task.cancel()
         await asyncio.gather(*self._tasks, *readers, return_exceptions=True)
         closed = _closed()
-        for job in readers.values():
-            job._judged(closed)
+        for handle in readers.values():
+            _close_job(handle)
         self._end_fetches(closed)
         self.refs.close()
         for call_id, call in list(self._calls.items()):
@@ -612,6 +613,12 @@ class Connection:
         await self._link.drained(1.0)
         await self._transfers.close()
         await self._link.close()
+
+
+def _close_job(handle: weakref.ref[Call[Any]]) -> None:
+    job = handle()
+    if job is not None:
+        job._judged(_closed())
 
 
 def _closed() -> EasyRemoteError:

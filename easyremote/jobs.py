@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import secrets
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
@@ -33,6 +35,8 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 R = TypeVar("R")
 
+_awaited: set[Job[Any]] = set()
+
 __all__ = ["Job"]
 
 WAIT_S = 20.0
@@ -40,6 +44,9 @@ WAIT_S = 20.0
 
 PAGE_BYTES = 256 * 1024
 """Events that are asked for at once."""
+
+LOOK_S = 1.0
+"""How often it is looked whether anybody still has the handle that has enough to read."""
 
 UNREAD_EVENTS = 256
 UNREAD_BYTES = 256 * 1024
@@ -112,6 +119,8 @@ class Job(Call[R]):
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
         self._begin(is_paced=False)
+        _awaited.add(self)  # whoever waits for a callback needn't keep the handle
+        super().add_done_callback(lambda _: _awaited.discard(self))
         super().add_done_callback(fn)
 
     def __repr__(self) -> str:
@@ -131,7 +140,7 @@ class Job(Call[R]):
             if self._begun:
                 return
             self._begun = True
-        self._connection.read_job(self, self._read())
+        self._connection.read_job(self, _Reader(self, self._connection, self._id, self._room).read())
 
     def _wait(self, until: float | None) -> None:
         self._begin(is_paced=True)
@@ -164,60 +173,99 @@ class Job(Call[R]):
 
     # ---- on the loop ---------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        """Bring the events, in their order, until the last."""
-        after, failing_since = 0, None
-        request = pb.JobRequest.Read(job_id=self._id, max_bytes=PAGE_BYTES, wait_s=WAIT_S)
-        try:
-            while not super().done():
-                await self._has_room()
-                request.after = after
-                try:
-                    page = await self._connection.ask_job_soon(pb.JobRequest(read=request), WAIT_S + GIVE_UP_AFTER_S)
-                except JobsUnavailable as error:
-                    failing_since = failing_since or monotonic()
-                    if monotonic() - failing_since > GIVE_UP_AFTER_S:
-                        raise
-                    await asyncio.sleep(error.retry_after_s or 1.0)
-                    continue
-                failing_since = None
-                if not after and page.jobs and page.jobs[0].dropped_events:
-                    self._tell_dropped(page.jobs[0].dropped_events)
-                for numbered in page.events:
-                    await self._came(numbered)
-                    after = numbered.number
-                if page.is_all and not super().done():
-                    raise PayloadError(f"the end of job {self.id} is missing at the gateway")
-        except GatewayUnreachable as error:
-            text = f"{error.message}; job {self.id[:8]} goes on there, and client.job('{self.id}') finds it again"
-            self._judged(GatewayUnreachable(text))
-        except Exception as error:
-            self._judged(error)
-
-    async def _came(self, numbered: pb.JobEvent) -> None:
+    def _came(self, numbered: pb.JobEvent, encoded: codec.Encoded | None) -> None:
         event = numbered.event
-        payload = payload_of(event)
-        encoded = None
-        if payload is not None and payload.HasField("blob"):
-            await self._has_room()
-            encoded = await fetch(self._connection, self._id, payload)
-        elif payload is not None:
-            encoded = codec.Encoded.of(payload)
         event.seq = numbered.number
         self._arrive(event, encoded)
 
-    async def _has_room(self) -> None:
-        """Wait while whoever reads has enough before them. Output that nobody reads is cut by `Call`; items wait."""
-        while True:
-            self._room.clear()
-            with self._lock:
-                unread = [arrived for arrived in self._queue or () if self._is_paced or arrived.is_item]
-            if len(unread) <= UNREAD_EVENTS and sum(arrived.size for arrived in unread) <= UNREAD_BYTES:
-                return
-            await self._room.wait()
+    def _has_room(self) -> bool:
+        """Whether more may be asked for. Output that nobody reads is cut by `Call`; items, and what is being read, wait."""
+        with self._lock:
+            unread = [arrived for arrived in self._queue or () if self._is_paced or arrived.is_item]
+        return len(unread) <= UNREAD_EVENTS and sum(arrived.size for arrived in unread) <= UNREAD_BYTES
 
     def _tell_dropped(self, count: int) -> None:
         self._arrive(pb.Event(output=pb.Output(is_stderr=True, text=_left_out(count))), None)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, GatewayUnreachable):
+            text = f"{error.message}; job {self.id[:8]} goes on there, and client.job('{self.id}') finds it again"
+            error = GatewayUnreachable(text)
+        self._judged(error)
+
+
+class _Gone(Exception):
+    """Nobody has the handle any more."""
+
+
+class _Reader:
+    """Brings a job's events to its handle, in their order, until the last, or until nobody has the handle."""
+
+    def __init__(self, job: Job[Any], connection: Connection, job_id: bytes, room: asyncio.Event) -> None:
+        self._ref = weakref.ref(job)
+        self._connection = connection
+        self._job_id = job_id
+        self._room = room
+
+    @property
+    def _job(self) -> Job[Any]:
+        """To be held for a moment only."""
+        job = self._ref()
+        if job is None:
+            raise _Gone
+        return job
+
+    async def read(self) -> None:
+        try:
+            await self._read()
+        except _Gone:
+            pass
+        except Exception as error:
+            job = self._ref()
+            if job is not None:
+                job._failed(error)
+
+    async def _read(self) -> None:
+        request = pb.JobRequest.Read(job_id=self._job_id, max_bytes=PAGE_BYTES, wait_s=WAIT_S)
+        while not Call.done(self._job):
+            await self._wait_for_room()
+            page = await self._page(request)
+            if not request.after and page.jobs and page.jobs[0].dropped_events:
+                self._job._tell_dropped(page.jobs[0].dropped_events)
+            for numbered in page.events:
+                encoded = await self._payload(numbered.event)
+                self._job._came(numbered, encoded)
+                request.after = numbered.number
+            if page.is_all and not Call.done(self._job):
+                raise PayloadError(f"the end of job {self._job_id.hex()} is missing at the gateway")
+
+    async def _page(self, request: pb.JobRequest.Read) -> pb.JobAnswer:
+        """What comes next. A journal that can't be read for a moment is asked again."""
+        until = monotonic() + GIVE_UP_AFTER_S
+        while True:
+            try:
+                return await self._connection.ask_job_soon(pb.JobRequest(read=request), WAIT_S + GIVE_UP_AFTER_S)
+            except JobsUnavailable as error:
+                if monotonic() > until:
+                    raise
+                await asyncio.sleep(error.retry_after_s or 1.0)
+
+    async def _payload(self, event: pb.Event) -> codec.Encoded | None:
+        payload = payload_of(event)
+        if payload is None:
+            return None
+        if not payload.HasField("blob"):
+            return codec.Encoded.of(payload)
+        await self._wait_for_room()
+        return await fetch(self._connection, self._job_id, payload)
+
+    async def _wait_for_room(self) -> None:
+        while True:
+            self._room.clear()
+            if self._job._has_room():
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), LOOK_S)
 
 
 def _nothing(*_: Any) -> None:

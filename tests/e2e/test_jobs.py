@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import signal
 import subprocess
@@ -774,3 +775,51 @@ def test_a_full_disk_refuses_jobs_and_keeps_running_ones_at_their_nodes(tmp_path
         process.kill()
         _, errors = process.communicate()
     assert "jobs wait" in errors and "jobs go on" in errors
+
+
+def test_a_handle_that_nobody_has_is_not_read_any_more(client: Client, node: ComputeNode) -> None:
+    gate = threading.Event()
+    node.register(lambda: gate.wait(60), name="wait")
+    job_id = client.submit_job("wait").id
+    for _ in range(20):
+        assert not client.job(job_id).done()
+    told = threading.Event()
+    client.job(job_id).add_done_callback(lambda _: told.set())
+    gc.collect()
+    wait_until(lambda: sum(handle() is not None for handle in client._connection._readers.values()) == 1)
+    gate.set()
+    assert told.wait(30), "whoever gave a callback needn't keep the handle"
+    wait_until(lambda: not client._connection._readers)
+
+
+@pytest.fixture
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As between machines: all values go through the gateway, in chunks."""
+    monkeypatch.setenv("EASYREMOTE_SHARED_MEMORY", "0")
+    monkeypatch.setenv("EASYREMOTE_LOCAL_SOCKET", "0")
+
+
+def test_large_values_of_jobs_between_machines(nothing_shared: None, gateway: Gateway) -> None:
+    array = np.arange(2_000_000.0)
+
+    def rows(x: Any) -> Any:
+        for i in range(3):
+            yield x + i
+
+    with gateway.node() as node, gateway.client() as client:
+        node.register(rows)
+        assert all(np.array_equal(row, array + i) for i, row in enumerate(client.submit_job("rows", array)))
+
+
+def test_large_values_between_machines_outlive_the_gateway(nothing_shared: None, gateway: Gateway) -> None:
+    array = np.arange(2_000_000.0)
+    with gateway.node(slots=2) as node, gateway.client() as client:
+        node.register(lambda x: x + 1, name="more")
+        jobs: list[Job[Any]] = []
+        for number in range(4):
+            jobs.append(client.submit_job("more", array + number))
+            gateway.kill()
+            gateway.start()
+        with gateway.client() as other:
+            for number, job in enumerate(jobs):
+                assert np.array_equal(other.job(job.id).result(90), array + number + 1)
