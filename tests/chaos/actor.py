@@ -64,7 +64,7 @@ def client(told: dict[str, Any]) -> None:
 
     from easyremote import Client
     from tests.chaos.load import Load
-    from tests.chaos.stage import Quiet
+    from tests.chaos.stage import Quiet, nodes_here
 
     with Client(told["address"], token=told["token"]) as face:
         load = Load(face.with_presenter(Quiet), Path(told["marks"]), Random())
@@ -78,7 +78,7 @@ def client(told: dict[str, Any]) -> None:
             elif "settle" in asked:
                 answer = asdict(load.settle(asked["settle"], gentle=asked["gentle"]))
             else:
-                answer = [node.node_id for node in face.list_nodes() if node.status == "connected"]
+                answer = sorted(nodes_here(face))
             print(json.dumps(answer), flush=True)
 
 

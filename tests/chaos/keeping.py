@@ -14,7 +14,7 @@ from typing import Any
 from easyremote import CallLost, Client, EasyRemoteError, Job
 from tests.chaos.load import Load, Outcome
 from tests.chaos.promises import Trial, promise
-from tests.chaos.stage import Actor, Stage, stage
+from tests.chaos.stage import Actor, Stage, nodes_here, stage
 from tests.conftest import wait_until
 
 SETTLED_S = 90.0
@@ -109,7 +109,7 @@ def drain(for_s: float) -> Iterator[Trial]:
         load = Load(client, on.marks, Random(0))
 
         def trial(rng: Random) -> Outcome:
-            wait_until(lambda: client.is_connected and _count(client) == 3)
+            wait_until(lambda: client.is_connected and len(nodes_here(client)) == 3)
             load.rng = rng
             load.submit(30, longest_s=1.0)
             time.sleep(rng.uniform(0, 0.5))
@@ -124,10 +124,6 @@ def drain(for_s: float) -> Iterator[Trial]:
             return outcome
 
         yield trial
-
-
-def _count(client: Client) -> int:
-    return sum(node.status == "connected" for node in client.list_nodes())
 
 
 def _terminated(victim: Actor) -> tuple[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.chaos.load import Load, Outcome
 from tests.chaos.promises import Trial, promise
-from tests.chaos.stage import Actor, Stage, stage
+from tests.chaos.stage import Actor, Stage, nodes_here, stage
 from tests.chaos.wire import DOWN, UP, Wire
 from tests.conftest import wait_until
 
@@ -83,7 +83,7 @@ def _trouble(rng: Random, gateway: Actor, nodes: list[Actor], wires: list[Wire])
 
 
 def _are_connected(client: Any, count: int) -> bool:
-    return client.is_connected and sum(node.status == "connected" for node in client.list_nodes()) == count
+    return client.is_connected and len(nodes_here(client)) == count
 
 
 @promise(

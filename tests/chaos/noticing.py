@@ -13,7 +13,7 @@ from time import monotonic
 from easyremote import Client
 from tests.chaos.load import Outcome
 from tests.chaos.promises import Trial, promise
-from tests.chaos.stage import Actor, stage
+from tests.chaos.stage import Actor, nodes_here, stage
 from tests.chaos.wire import DOWN, UP, Wire
 from tests.conftest import wait_until
 
@@ -25,7 +25,7 @@ def _noticed(client: Client, victims: dict[str, float], bound_s: float) -> Outco
     outcome = Outcome()
     left = dict(victims)
     while left:
-        here = {node.node_id for node in client.list_nodes() if node.status in ("connected", "silent")}
+        here = nodes_here(client)
         now = monotonic()
         for name in [name for name in left if name not in here]:
             outcome.trials += 1
@@ -41,7 +41,7 @@ def _noticed(client: Client, victims: dict[str, float], bound_s: float) -> Outco
 
 
 def _all_here(client: Client, count: int) -> None:
-    wait_until(lambda: sum(node.status == "connected" for node in client.list_nodes()) == count, 30)
+    wait_until(lambda: len(nodes_here(client)) == count, 30)
 
 
 @promise(
@@ -145,7 +145,7 @@ def no_false_loss(for_s: float) -> Iterator[Trial]:
                     client.call("echo", 1)
                     outcome.worst = max(outcome.worst, monotonic() - asked)
                     for node in client.list_nodes():
-                        if node.status != "connected" or node.connected_s < before[node.node_id]:
+                        if node.status in ("away", "silent") or node.connected_s < before[node.node_id]:
                             outcome.violations.append(f"{node.node_id} was taken for lost")
                     time.sleep(0.2)
                 for call in calls:

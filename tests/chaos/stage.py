@@ -21,6 +21,11 @@ TOKEN = "the-token-of-the-chaos-trials"
 ROOT = Path(__file__).parents[2]
 
 
+def nodes_here(client: Client) -> set[str]:
+    """Names of the nodes that aren't given up, those included that get no calls at the moment."""
+    return {node.node_id for node in client.list_nodes() if node.status != "away"}
+
+
 class Quiet:
     """Shows nothing of what calls print, nor that they run again."""
 
