@@ -362,9 +362,8 @@ class Broker:
             self._actions.append(Close(session.conn))
             session.conn = None
         self._relay.receiver_left(session)
-        if self._values:
-            self._values.session_left(session, self._now)
-            self._relay.source_left(session)
+        self._values.session_left(session, self._now)
+        self._relay.source_left(session)
         if session.node is not None:
             self._node_gone(session.node, why, said_goodbye)
         for call in list(session.calls.values()):
@@ -437,7 +436,7 @@ class Broker:
 
     def _place_copy(self, copy: Call, session: Session) -> None:
         """A second copy of a call that runs too long: to another node that has a slot free now, or nowhere."""
-        first = self._calls.get(copy.submit.hedge_of)
+        first = self._calls.get(copy.submit.hedge_of) if not self._is_ending else None
         node = None
         if first is not None and first.client is session and first.node is not None and first.occupies_slot:
             copy.submit.options.not_on.append(first.node.node_id)
@@ -500,6 +499,8 @@ class Broker:
     def _take_back(self, call: Call, frame: pb.Frame, session: Session) -> None:
         call.client = session
         call.frame, call.submit, call.is_handed_over = frame, frame.submit, False
+        if call.node is not None:
+            call.node.trying.discard(call.key.function)  # it wasn't known what it runs
         call.key = queue_key(call.submit)
         call.refs = tuple(call.submit.refs)
         call.hold_until = None

@@ -103,7 +103,7 @@ class Placing:
     def loaded(self, node: Node, load: pb.Load, now: float) -> None:
         """The node reports what its machine is doing. Strategies see it from the next tick on."""
         node.load = load
-        if node.room.gpus and self.rooms.loaded(node, load.gpus, now):
+        if node.room.gpus and self.rooms.loaded(node, load.gpus, self.nodes, now):
             self._drop_pools()
         self._pressures[node.host] = _pressure(load)
         if len(self._pressures) > len(self.nodes) + _SPARE:
@@ -141,9 +141,13 @@ class Placing:
         self.rooms.freed[node] = None
 
     def _drop_pools(self) -> None:
+        self.circuits.has_changed = self.circuits.is_open
+        self._forget_pools()
+
+    def _forget_pools(self) -> None:
+        """They are worked out anew, and come out the same."""
         self._pools.clear()
         self._pool_of.clear()
-        self.circuits.has_changed = self.circuits.is_open
         self._rankings_of.clear()
         self._last = None
 
@@ -161,7 +165,7 @@ class Placing:
         pool = self._pools.get(key)
         if pool is None:
             if len(self._pools) >= _MAX_KEYS:
-                self._drop_pools()
+                self._forget_pools()
             nodes = tuple(self._find(key))
             terms = tuple(admission_of(node, key) for node in nodes)
             pool = self._pool_of.get((nodes, terms))

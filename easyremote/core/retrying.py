@@ -27,7 +27,7 @@ IDEMPOTENT_RETRIES = 3
 MAX_EARLIER = 10
 """Ends of attempts that are kept with a call; older ones are forgotten."""
 
-_MESSAGE, _TRACEBACK = 500, 2000
+_NAME, _MESSAGE, _TRACEBACK = 200, 500, 2000
 
 
 def allowed(call: Call, default: int) -> int:
@@ -84,8 +84,8 @@ def note_end(call: Call, error: pb.ErrorInfo, node_id: str) -> None:
         del submit.earlier[: len(submit.earlier) - MAX_EARLIER + 1]
     submit.earlier.append(
         pb.ErrorInfo(
-            code=error.code,
-            type=error.type,
+            code=error.code[:_NAME],
+            type=error.type[:_NAME],
             message=error.message[:_MESSAGE],
             traceback=error.traceback[-_TRACEBACK:],
             node_id=node_id,

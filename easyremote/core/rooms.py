@@ -69,7 +69,7 @@ class Rooms:
         self._gpus = {uuid: gpu for uuid, gpu in self._gpus.items() if gpu.users}
         self._pots = {key: pot for key, pot in self._pots.items() if pot.users}
 
-    def loaded(self, node: Node, gpus: Iterable[pb.Load.Gpu], now: float) -> bool:
+    def loaded(self, node: Node, gpus: Iterable[pb.Load.Gpu], nodes: Mapping[str, Node], now: float) -> bool:
         """A node's measurement. Tells whether a GPU is there again that was given up."""
         is_back = False
         for measured in gpus:
@@ -88,6 +88,7 @@ class Rooms:
                 gpu.measured(node.node_id, used, min(measured.own_memory_bytes, used))
             if before != (gpu.lost_since is None, gpu.others):
                 self.freed[node] = None
+                self._free_others(gpu, node, nodes)
         return is_back
 
     def time_passed(self, now: float) -> bool:
@@ -101,10 +102,12 @@ class Rooms:
     def released(self, node: Node, grant: pb.Grant, nodes: Mapping[str, Node]) -> None:
         """A call's grant came back at this node: others may have waited for it."""
         for pot in self._touched(node, grant):
-            if len(pot.users) > 1:
-                for name in pot.users:
-                    if name != node.node_id and name in nodes:
-                        self.freed[nodes[name]] = None
+            self._free_others(pot, node, nodes)
+
+    def _free_others(self, pot: Pot | Gpu, node: Node, nodes: Mapping[str, Node]) -> None:
+        for name in pot.users:
+            if name != node.node_id and name in nodes:
+                self.freed[nodes[name]] = None
 
     def _touched(self, node: Node, grant: pb.Grant) -> Iterator[Pot | Gpu]:
         if grant.millicpus:

@@ -22,6 +22,9 @@ MAX_REFS = 10_000
 ASSUMED_BYTES_PER_S = 250e6
 """How fast a value comes to a node that has fetched none yet: two gigabits a second."""
 
+_SLOWEST, _FASTEST = 1e3, 1e12
+"""A node that reports a speed beyond these is taken for one that reports the nearer of them."""
+
 _SMOOTHING = 0.3
 
 
@@ -190,7 +193,7 @@ class Values:
 
     def _learn(self, node: Session, bytes_per_s: float) -> None:
         known = self._bytes_per_s.get(node, ASSUMED_BYTES_PER_S)
-        self._bytes_per_s[node] = known + _SMOOTHING * (bytes_per_s - known)
+        self._bytes_per_s[node] = known + _SMOOTHING * (min(max(bytes_per_s, _SLOWEST), _FASTEST) - known)
 
     def _note(self, session: Session, ref_id: bytes, now: float) -> Value | None:
         of_session = self._of.get(session, {})
