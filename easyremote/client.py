@@ -89,6 +89,9 @@ class CallOptions:
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
             if value is not None and name != "cost_limit" and value > MAX_TIMEOUT_S:
                 raise UsageError(f"{name} is at most {MAX_TIMEOUT_S:g} s, not {value!r}; None is without one")
+        for name in ("idempotent", "output", "keep", "explain_waiting", "durable"):
+            if not isinstance(getattr(options, name), bool):
+                raise UsageError(f"{name} is True or False, not {getattr(options, name)!r}")
         options.needs()  # raises where they are wrong
         if options.retries is not None:
             retrying.check_retries(options.retries)
@@ -103,9 +106,6 @@ class CallOptions:
             raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
         if options.keep and options.durable:
             raise UsageError("a job's result is kept at the gateway; keep=True is for other calls")
-        durable: Any = options.durable
-        if not isinstance(durable, bool):
-            raise UsageError(f"durable is True or False, not {options.durable!r}")
         for name in ("node", "label", "strategy"):
             value = getattr(options, name)
             if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
@@ -164,7 +164,7 @@ class Client:
         self._explain_waiting = self._connection.explain_waiting
         self._known: dict[str, introspect.KnownFunction] = {}
         self._times: dict[str, CallTime] = {}
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, tuple[pb.FunctionSpec, Target]] = {}
         self._hedged: dict[str, hedging.Durations] = {}
         lifetime.client_made()
 
@@ -218,13 +218,14 @@ class Client:
         """
         if not iterables:
             raise UsageError("submit_jobs needs at least one iterable of arguments")
-        target = make = None
+        target = None
         calls: list[tuple[Target, bytes | codec.Encoded]] = []
-        make = self._map_target(function)
+        client = self.with_options(durable=True)
+        make = client._map_target(function)
         for args in zip(*iterables, strict=False):
             target = target or make(args)
             calls.append((target, encode_task(args)))
-        return self._keep(calls) if calls else []
+        return client._keep(calls) if calls else []
 
     def _submit(
         self, function: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], detach: bool
@@ -361,8 +362,12 @@ class Client:
         `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·
         `labels` (that its node must have). It waits where it fits later, and raises InsufficientResources where it never does.
         """
+        return self.with_exactly(CallOptions.checked(self._options, changes))
+
+    def with_exactly(self, options: CallOptions) -> Client:
+        """This client with these options, and none of its own. For faces, as `start_call` is."""
         other = copy.copy(self)
-        other._options = CallOptions.checked(self._options, changes)
+        other._options = options
         other._targets = {}
         return other
 
@@ -562,8 +567,8 @@ class Client:
 
     def _target(self, spec: pb.FunctionSpec) -> Target:
         """A registered function with this client's options."""
-        target = self._targets.get(spec.name)
-        if target is None:
+        known, target = self._targets.get(spec.name, (None, None))
+        if target is None or known is not spec:  # another face of this client may have asked for it anew
             if spec.batch:
                 needs.check_batched(spec.name, self._options.needs())
             is_plain = spec.kind == pb.FUNCTION_KIND_FUNCTION and not spec.batch  # those wait for each other there
@@ -571,7 +576,7 @@ class Client:
             may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")
             hedge = self._hedging(spec)
             target = Target(spec.name, self._options.to_wire(), None, may_bundle, time, hedge)
-            self._targets[spec.name] = target
+            self._targets[spec.name] = spec, target
         return target
 
     def _hedging(self, spec: pb.FunctionSpec, digest: str = "") -> hedging.Hedging | None:
@@ -745,8 +750,10 @@ class RemoteNode:
 
     def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})
-        client = self._client.with_options(label=label, timeout=60.0, **dict.fromkeys(needs.NAMES))
-        calls = [client.with_options(node=node_id).start_call(label, code, nothing) for node_id in self.node_ids]
+        options = [
+            CallOptions(timeout=60.0, node=node_id, label=label) for node_id in self.node_ids
+        ]  # none of the client's
+        calls = [self._client.with_exactly(own).start_call(label, code, nothing) for own in options]
         for call in calls:
             call.result()
 

@@ -217,6 +217,10 @@ class Connection:
 
     def read_job(self, job: Call[Any], work: Coroutine[Any, Any, None]) -> None:
         """Let this bring a job's events, until it ends or the client is closed. It isn't to keep the handle alive."""
+        if self.is_closed:  # perhaps its loop has ended as well
+            work.close()
+            job._judged(_closed())
+            return
         handle = weakref.ref(job)
 
         def begin() -> None:
@@ -366,10 +370,11 @@ class Connection:
     def _begin(self, call: _Open, target: Target, submit: pb.Submit) -> None:
         if target.code is not None:
             submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
-        if isinstance(call, Call) and call._parent_id:
-            submit.options.parent_id = call._parent_id
-            if call._deadline is not None:
-                left_s = call._deadline - monotonic()
+        asked = call.race.call if isinstance(call, Copy) else call
+        if isinstance(asked, Call) and asked._parent_id:
+            submit.options.parent_id = asked._parent_id
+            if asked._deadline is not None:
+                left_s = asked._deadline - monotonic()
                 submit.options.timeout_s = left_s if left_s > 0 else -1.0
         self._calls[submit.call_id] = call
         self._core.submit(submit, monotonic())
@@ -419,7 +424,7 @@ class Connection:
             waiting.append(event)
         elif payload is not None and payload.HasField("blob"):
             self._pipelines[call_id] = deque([event])
-            self._spawn(self._run_pipeline(call_id, call))
+            self._spawn(self._run_pipeline(call_id))
         else:
             self._arrive(call_id, call, event, codec.Encoded.of(payload) if payload is not None else None)
 
@@ -429,20 +434,23 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run_pipeline(self, call_id: bytes, call: _Open) -> None:
+    async def _run_pipeline(self, call_id: bytes) -> None:
         events = self._pipelines[call_id]
         try:
             while events and call_id in self._calls:
                 payload = payload_of(events[0])
                 encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
-                self._arrive(call_id, call, events.popleft(), encoded)
+                call = self._calls.get(call_id)  # an event may have handed it over to another
+                if call is not None:
+                    self._arrive(call_id, call, events.popleft(), encoded)
         except BlobLost:
             lost = events[0]  # those before it may wait for their consumer, and aren't to come twice
             self._core.again(call_id, monotonic(), lost.attempt, lost.seq)
             self._link.flush()
         except Exception as error:
-            call._judged(error)
-            self._forget(call_id)
+            call = self._forget(call_id)
+            if call is not None:
+                call._judged(error)
         finally:
             del self._pipelines[call_id]
 

@@ -144,7 +144,8 @@ class Job(Call[R]):
 
     def _wait(self, until: float | None) -> None:
         self._begin(is_paced=True)
-        super()._wait(until)
+        if self._outcome is None:
+            super()._wait(until)
 
     async def _events_async(self, collect: bool) -> AsyncIterator[_Opened]:
         self._begin(is_paced=True)

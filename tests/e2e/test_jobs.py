@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -823,3 +824,15 @@ def test_large_values_between_machines_outlive_the_gateway(nothing_shared: None,
         with gateway.client() as other:
             for number, job in enumerate(jobs):
                 assert np.array_equal(other.job(job.id).result(90), array + number + 1)
+
+
+@pytest.mark.parametrize("ask", [Job.result, Job.exception, list, lambda job: concurrent.futures.wait([job], 30)])
+def test_a_job_of_a_closed_client_keeps_nobody_waiting(gateway: Gateway, ask: Callable[[Job[Any]], Any]) -> None:
+    client = gateway.client()
+    job = client.with_options(queue_timeout=60.0).submit_job(print)
+    client.close()
+    with contextlib.suppress(CallCancelled):
+        ask(job)
+    assert job.cancelled()
+    assert job.done()
+    assert job.state == "cancelled"
