@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.chaos import keeping, limits, links, losing, networks, noticing, report, stopping, versions  # noqa: F401 - they enter promises
+from tests.chaos import report
 from tests.chaos.load import Outcome
 from tests.chaos.promises import PROMISES, NotHere, Promise
 

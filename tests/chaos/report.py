@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import trials  # noqa: F401 - it enters the promises
 from tests.chaos.load import Outcome
 from tests.chaos.promises import PROMISES, Promise
 
@@ -61,10 +62,10 @@ def markdown(found: Found) -> str:
     about = found.machine
     head = (
         f"{about['date']}, {about['cpus']} CPUs, {about['system']}, Python {about['python']}; "
-        f"{about['minutes']:g} minutes, first seed {about['seed']}."
+        f"{about['minutes']:g} minutes, first seed {about['seed']}; load {about['load_before']:g} when it began."
     )
     rows = ["| promise | trials | violations | worst figure |", "| --- | ---: | ---: | --- |"]
-    for name, row in found.rows.items():
+    for name, row in sorted(found.rows.items(), key=lambda entry: int(PROMISES[entry[0]].key[1:])):
         promise = PROMISES[name]
         title = f"**{promise.key}** {promise.name}"
         if "left_out" in row:
