@@ -969,7 +969,7 @@ class Broker:
             node.charge(call)
         if node.has_terms or call.key.needs is not None:
             call.grant = self._placing.grant(call.key, node)
-        if call.family is not None and call.family.parent is not None and node.free_slots < _slots_of(call):
+        if call.family is not None and call.family.may_go_beside(node) and node.free_slots < _slots_of(call):
             call.family.is_beside = True
             call.grant = call.grant or pb.Grant()
             call.grant.slots = 0

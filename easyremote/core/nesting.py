@@ -4,7 +4,8 @@ Rules:
 - A call that names the running call that made it is its child. While a call has children, its node runs one child more than it
   has slots, this call's or another's: whoever waits lends its slot. So a function may call itself on a node with one slot, and
   two nodes may call each other.
-- A child never waits at a node for a slot that its parent holds: it is sent to be run beside the slots where none is free.
+- A child never waits at a node for a slot that its parent holds: where none is free it is sent to be run on one that was lent. To
+  a node that lends none it may be sent ahead, like any call.
 - Children of children lend too, down to `MAX_DEPTH`. A node runs at most so many calls for each slot, and one more.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from easyremote.core.placing import Placing
 from easyremote.core.records import Call, Node
@@ -34,6 +36,10 @@ class Family:
     parent: Call | None = None  # it lends its slot
     children: int = 0  # that it lends it to
     is_beside: bool = False  # it runs on a slot that was lent
+
+    def may_go_beside(self, node: Node) -> bool:
+        """Whether a child gets a slot there that was lent, where no other is free."""
+        return self.parent is not None and node.lent > node.beside
 
 
 class Nesting:
@@ -112,7 +118,7 @@ class Nesting:
 
     def next(self, placing: Placing) -> tuple[Call, Node] | None:
         """A child that waits, and a node where it can run on a slot that was lent."""
-        for call_id, call in [*self.waiting.items()][:_LOOKED_AT]:
+        for call_id, call in list(islice(self.waiting.items(), _LOOKED_AT)):
             if call.state is not CallState.QUEUED or call.family is None:
                 continue
             self._join(call, call.family)

@@ -255,6 +255,8 @@ class Placing:
 
     def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
+        if call.family is not None and is_held_back(call, node):
+            return True
         pool = self._pool(call.key)
         if len(pool.nodes) == 1:
             return False
@@ -267,6 +269,8 @@ class Placing:
 
     def refuses(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """The same where the strategy hasn't chosen this node, but the node has become free."""
+        if call.family is not None and is_held_back(call, node):
+            return True
         pool = self._pool(call.key)
         if len(pool.nodes) == 1:
             return False
@@ -378,8 +382,13 @@ class Placing:
 
     def check_waiting(self, queues: Queues) -> None:
         """Assert that no call waits beside a free node for nothing."""
-        for key in queues.by_key:
-            is_free = any(self.has_room(node, key) and self.takes(node, key) for node in self.candidates(key))
+        for key, line in queues.by_key.items():
+            is_free = any(
+                self.has_room(node, key)
+                and self.takes(node, key)
+                and not any(call.family is not None and is_held_back(call, node) for call in line)
+                for node in self.candidates(key)
+            )
             assert not is_free or key.cost_limit or key in self.declined, "a call waits by its strategy's choice"
 
     def check(self) -> None:
@@ -480,6 +489,13 @@ def fits(node: Node, key: QueueKey, pool: Pool) -> bool:
     is_kept = node.keeper == key
     free = node.free_slots if is_kept else max(node.free_slots - node.room.kept.slots, 0)
     return node.takes_calls and node.room.fits(terms, free, is_kept)
+
+
+def is_held_back(call: Call, node: Node) -> bool:
+    """Whether a call made by a call isn't sent ahead there: whoever has the slot that it would wait for may wait for it."""
+    is_child = call.family is not None and call.family.parent is not None
+    is_full = node.free_slots < 1 and 0 < node.lent <= node.beside
+    return is_child and is_full and admission_of(node, call.key) is None
 
 
 def minor(version: str) -> str:

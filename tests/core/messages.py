@@ -14,15 +14,22 @@ from hypothesis import strategies as st
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 CALL_IDS = [bytes([i] * 16) for i in (1, 2, 3)]
+REF_IDS = [bytes([0x70 + i] * 16) for i in range(2)]
 SESSION_IDS = [bytes([0x50 + i] * 16) for i in range(4)]
 NODE_NAMES = ["n0", "n1"]
 FUNCTIONS = ["f", "g", "h"]
 
 _POOLS: dict[str, list[Any]] = {
     "call_id": [*CALL_IDS, b"", b"short"],
+    "parent_id": [*CALL_IDS, b""],
+    "hedge_of": [*CALL_IDS, b"", b""],
+    "ref_id": [*REF_IDS, b"short"],
+    "ref_ids": REF_IDS,
+    "released": REF_IDS,
+    "dropped": REF_IDS,
     "session_id": [*SESSION_IDS, b"", "", "s"],
     "transfer_id": [b"t1", b"t2", b""],
-    "blob_id": [b"b1", b"b2"],
+    "blob_id": [b"b1", *REF_IDS],
     "function": [*FUNCTIONS, "", "F"],
     "describe_function": [*FUNCTIONS, "", "F"],
     "name": FUNCTIONS,
@@ -30,7 +37,10 @@ _POOLS: dict[str, list[Any]] = {
     "not_on": NODE_NAMES,
     "strategy": ["", "", "round_robin", "cost_aware", "none such"],
     "python": ["3.11", "3.12.1", ""],
-    "code": ["remote", "cancelled", "lost"],
+    "code": ["remote", "cancelled", "lost", "worker_crashed"],
+    "uuid": ["GPU-1", ""],
+    "host": ["", "h"],
+    "counts_as": [*FUNCTIONS, ""],
 }
 
 _UINT32 = st.one_of(st.sampled_from([0, 1, 1, 2, 3]), st.sampled_from([1000, 1001, 2**31, 2**32 - 1]))

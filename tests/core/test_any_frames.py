@@ -29,6 +29,7 @@ many = settings(
 PEER_FRAMES = [
     *("submit", "cancel", "ack", "synced", "query", "event", "offers", "load", "fetch", "goodbye", "heartbeat"),
     *("hello", "welcome", "verdict", "forget", "resume", "drain", "handed_back", "withdrawn"),
+    *("handles", "held_values", "chunk", "unwanted", "answer"),
 ]
 
 
@@ -142,6 +143,7 @@ def test_a_node_survives_any_frames(data: st.DataObject) -> None:
                 "refused",
                 "goodbye",
                 "drain",
+                "unwanted",
             )
             effects = core.received(data.draw(st.lists(frames(*bodies), max_size=3)), now)
         elif what == "emit" and running:

@@ -64,6 +64,22 @@ def test_who_waits_for_a_shared_gpu_gets_it_whichever_node_measured_that_it_is_f
     assert len(second.started()) == 1
 
 
+def test_children_at_a_node_that_lends_no_slot_take_its_slots_and_no_more() -> None:
+    bench = Bench(silence_s=1e9)
+    caller, worker = bench.node("a", "f"), bench.node("b", "g")
+    client = bench.client()
+    for _ in range(5):  # it is known to be quick, so that calls are sent ahead
+        client.submit("g")
+        bench.now += 1e-4
+        worker.result(worker.only_started())
+        client.taken(client.events()[-1])
+    parent = client.submit("f")
+    caller.only_started()
+    for _ in range(20):
+        client.submit("g", parent_id=parent)
+    assert len(worker.started()) == 1
+
+
 def test_a_node_may_say_any_speed_of_the_values_that_it_fetched() -> None:
     for fetch_s in (1e-320, 1e308, float("inf"), float("nan"), -1.0):
         bench = Bench(silence_s=1e9)
