@@ -93,15 +93,19 @@ class Requests:
         now, boot = time.time(), self._boot
 
         def work(store: JobStore) -> list[Job | EasyRemoteError | None]:
+            self._journal.check_there()
             return [
                 item if isinstance(item, EasyRemoteError) else store.keep(item.submit, item.files, boot, now)
                 for item in wanted
             ]
 
         results = await self._journal.do(work)
-        for item in wanted:
-            if isinstance(item, _Wanted):
-                for file in item.files or ():
+        for item, result in zip(wanted, results, strict=True):
+            files = item.files or () if isinstance(item, _Wanted) else ()
+            for file in files:
+                if isinstance(result, EasyRemoteError):
+                    self._uploads.unwanted(file.name)
+                else:
                     self._uploads.taken(file.name)
         assert self.runs is not None
         self.runs.accepted(job for job in results if isinstance(job, Job))

@@ -77,6 +77,12 @@ class Uploads:
         """A job on disk names it now."""
         self._uploads.pop(name, None)
 
+    def unwanted(self, name: str) -> None:
+        """The job that was to name it was refused."""
+        upload = self._uploads.get(name)
+        if upload is not None:
+            self._remove(name, upload)
+
     def expire(self) -> None:
         for name, upload in list(self._uploads.items()):
             if monotonic() - upload.touched > FORGOTTEN_AFTER_S and not upload.lock.locked():

@@ -44,6 +44,7 @@ class Journal:
         self._requests: list[_Request] = []
         self._changed = threading.Condition()
         self._is_closing = False
+        self._place = 0, 0  # device and number of the file that is open
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="easyremote-journal", daemon=True)
 
@@ -61,6 +62,18 @@ class Journal:
             self._requests.append((work, answer))
             self._changed.notify()
         return await answer
+
+    def check_there(self) -> None:
+        """Raises JobsUnavailable when the file is no longer where the next process would look for it. For `work`."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._place:
+            raise JobsUnavailable(
+                f"the gateway's journal {self.path} was removed or replaced while it was in use, so no more jobs are taken; "
+                "restart the gateway, which makes a new one. What it has can be read until then"
+            )
 
     async def close(self) -> None:
         """After what was asked before."""
@@ -81,6 +94,8 @@ class Journal:
         conn = opened.conn
         try:
             self.notes += opened.notes
+            place = self.path.stat()
+            self._place = place.st_dev, place.st_ino
             store = JobStore(conn, self._settings)
             aside = opened.aside
             self.files.sweep(store.file_names(), aside and aside.with_name(f"{aside.name}.files"))

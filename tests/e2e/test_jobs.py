@@ -31,6 +31,7 @@ from easyremote import (
     JobNotFound,
     JobSettings,
     JobsUnavailable,
+    OverloadedError,
     PayloadError,
     Server,
     UsageError,
@@ -646,8 +647,6 @@ def test_output_beyond_its_bound_makes_room_and_says_so(tmp_path: Path, capsys: 
 
 
 def test_collected_jobs_make_room_and_others_do_not(tmp_path: Path) -> None:
-    from easyremote import OverloadedError
-
     with limited(tmp_path, max_jobs=3) as server, ComputeNode(server.address) as node, Client(server.address) as client:
         add(node)
         jobs = [client.submit_job("add", i, i) for i in range(3)]
@@ -836,3 +835,27 @@ def test_a_job_of_a_closed_client_keeps_nobody_waiting(gateway: Gateway, ask: Ca
     assert job.cancelled()
     assert job.done()
     assert job.state == "cancelled"
+
+
+def test_arguments_of_a_job_that_is_refused_dont_stay_on_the_gateways_disk(tmp_path: Path) -> None:
+    with limited(tmp_path, max_jobs=1) as server, Client(server.address) as client:
+        waits = client.with_options(queue_timeout=600.0)
+        waits.submit_job(print, np.zeros(100_000))
+        with pytest.raises(OverloadedError, match="the bound"):
+            waits.submit_job(print, np.ones(100_000))
+        assert len(list((tmp_path / "small.sqlite.files").iterdir())) == 1
+
+
+def test_a_journal_that_was_removed_takes_no_more_jobs_and_tells_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with Server(port=0, journal=path) as server, ComputeNode(server.address) as node, Client(server.address) as client:
+        add(node)
+        job = client.submit_job("add", 1, 2)
+        assert job.result(30) == 3
+        path.rename(tmp_path / "elsewhere.sqlite")
+        with pytest.raises(JobsUnavailable, match="removed"):
+            client.submit_job("add", 1, 3)
+        assert client.job(job.id).result(30) == 3
+        path.write_bytes(b"")
+        with pytest.raises(JobsUnavailable, match="removed"):
+            client.submit_job("add", 1, 4)
