@@ -13,7 +13,6 @@ from easyremote._version import __version__
 if TYPE_CHECKING:
     from easyremote.calls import Call as Call
     from easyremote.client import Client as Client
-    from easyremote.client import RemoteNode as RemoteNode
     from easyremote.config import GatewaySettings as GatewaySettings
     from easyremote.config import JobSettings as JobSettings
     from easyremote.core.strategies import register_strategy as register_strategy
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from easyremote.model import RestInfo as RestInfo
     from easyremote.node import ComputeNode as ComputeNode
     from easyremote.refs import Ref as Ref
+    from easyremote.remote_node import RemoteNode as RemoteNode
     from easyremote.reporting import progress as progress
     from easyremote.reporting import track as track
     from easyremote.server import Server as Server
@@ -51,7 +51,7 @@ _HOMES = {
     "NodeInfo": "model",
     "NodeOutlook": "model",
     "Ref": "refs",
-    "RemoteNode": "client",
+    "RemoteNode": "remote_node",
     "RestInfo": "model",
     "Server": "server",
     "current_call": "current",

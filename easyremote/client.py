@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import copy
-import functools
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import discovery, hedging, jobs, needs, retrying
+from easyremote import discovery, hedging, jobs, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
-from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
 from easyremote.execution import functions as introspect
-from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.execution.context import current
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo
-from easyremote.needs import FunctionNeeds, Size, of_function
+from easyremote.options import CallOptions
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
-from easyremote.retrying import RetryOn
+from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
 from easyremote.views import function_info, node_info
 from easyremote.waiting import explanation_of
@@ -36,113 +32,8 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Client", "RemoteNode"]
-
-
-MAX_TIMEOUT_S = 1e9
-"""The longest timeout, some thirty years."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """How calls are made. Spans in seconds; None: not set."""
-
-    timeout: float | None = None
-    queue_timeout: float | None = None
-    run_timeout: float | None = None
-    node: str | None = None
-    strategy: str | None = None
-    cost_limit: float | None = None
-    retries: int | None = None
-    retry_on: tuple[str, ...] | None = None
-    backoff: float | None = None
-    idempotent: bool = False
-    hedge: bool | str | float | None = None
-    label: str | None = None
-    output: bool = True
-    priority: int = 0
-    keep: bool = False
-    explain_waiting: bool = True
-    durable: bool = False
-    slots: int | None = None
-    cpus: float | None = None
-    memory: Size | None = None
-    gpus: int | None = None
-    gpu_memory: Size | None = None
-    labels: Mapping[str, str] | None = None
-
-    @classmethod
-    def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
-        """`base` with changes. Raises UsageError for a name or a value that can't be, listing what can."""
-        names = list(cls.__dataclass_fields__)
-        unknown = [name for name in changes if name not in names]
-        if unknown:
-            raise UsageError(f"unknown option '{unknown[0]}'; known are {', '.join(names)}")
-        if changes.get("retry_on") is not None:
-            changes = {**changes, "retry_on": retrying.names_of(changes["retry_on"])}
-        options = replace(base, **changes)
-        for name in ("timeout", "queue_timeout", "run_timeout", "cost_limit"):
-            value = getattr(options, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
-                raise UsageError(f"{name} is a number above 0, not {value!r}")
-            if value is not None and name != "cost_limit" and value > MAX_TIMEOUT_S:
-                raise UsageError(f"{name} is at most {MAX_TIMEOUT_S:g} s, not {value!r}; None is without one")
-        for name in ("idempotent", "output", "keep", "explain_waiting", "durable"):
-            if not isinstance(getattr(options, name), bool):
-                raise UsageError(f"{name} is True or False, not {getattr(options, name)!r}")
-        options.needs()  # raises where they are wrong
-        if options.retries is not None:
-            retrying.check_retries(options.retries)
-        if options.backoff is not None:
-            retrying.check_backoff(options.backoff)
-        hedging.check_hedge(options.hedge)
-        if options.hedge and (options.node is not None or options.keep or options.durable):
-            other = "node" if options.node is not None else "keep" if options.keep else "durable"
-            raise UsageError(f"a hedged call may run on two nodes and has one value here: hedge can't go with {other}")
-        priority: Any = options.priority
-        if isinstance(priority, bool) or not isinstance(priority, int) or not abs(priority) <= MAX_PRIORITY:
-            raise UsageError(f"priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
-        if options.keep and options.durable:
-            raise UsageError("a job's result is kept at the gateway; keep=True is for other calls")
-        for name in ("node", "label", "strategy"):
-            value = getattr(options, name)
-            if value is not None and not (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
-                raise UsageError(f"{name} is a text of at most 200 printable characters, not {str(value)[:60]!r}")
-        return options
-
-    @property
-    def may_bundle(self) -> bool:
-        """Whether calls may travel together: what limits a single one would limit them all."""
-        if self.keep or self.durable or self.hedge:
-            return False
-        limits = (self.timeout, self.queue_timeout, self.run_timeout, self.retries, self.cost_limit, self.retry_on)
-        return all(limit is None for limit in limits)
-
-    def to_wire(self) -> pb.Options:
-        return pb.Options(
-            node_id=self.node or "",
-            strategy=self.strategy or "",
-            cost_limit=self.cost_limit or 0.0,
-            timeout_s=self.timeout or 0.0,
-            queue_timeout_s=self.queue_timeout or 0.0,
-            run_timeout_s=self.run_timeout or 0.0,
-            retries=self.retries or 0,
-            retries_set=self.retries is not None,
-            retry_on=self.retry_on,
-            backoff_s=self.backoff,
-            idempotent=self.idempotent,
-            label=self.label or "",
-            output=self.output,
-            priority=self.priority,
-            keep=self.keep,
-            needs=self.needs(),
-        )
-
-    def needs(self) -> pb.Needs | None:
-        """What is said of resources. Raises UsageError for what can't be."""
-        return needs.to_wire({name: getattr(self, name) for name in needs.NAMES})
+__all__ = ["Client"]
 
 
 class Client:
@@ -623,139 +514,6 @@ class Client:
         close = list(answer.close_names)
         hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
         raise FunctionNotFound(f"no function '{name}' at the gateway {self.address}{hint}", close)
-
-
-class RemoteNode:
-    """One or several nodes as a place to register functions on and to call. Made by `Client.node`."""
-
-    def __init__(self, client: Client, node_ids: tuple[str, ...]) -> None:
-        self._client = client
-        self.node_ids = node_ids
-
-    @overload
-    def register(
-        self,
-        function: F,
-        *,
-        name: str | None = None,
-        load_balancing: bool = True,
-        idempotent: bool = False,
-        retries: int | None = None,
-        retry_on: RetryOn | None = None,
-        backoff: float | None = None,
-        batch: int | None = None,
-        batch_wait: float | str = BATCH_WAIT_S,
-        batch_split: bool = True,
-        **needs: Unpack[FunctionNeeds],
-    ) -> F: ...
-    @overload
-    def register(
-        self,
-        *,
-        name: str | None = None,
-        load_balancing: bool = True,
-        idempotent: bool = False,
-        retries: int | None = None,
-        retry_on: RetryOn | None = None,
-        backoff: float | None = None,
-        batch: int | None = None,
-        batch_wait: float | str = BATCH_WAIT_S,
-        batch_split: bool = True,
-        **needs: Unpack[FunctionNeeds],
-    ) -> Callable[[F], F]: ...
-    def register(
-        self,
-        function: Any = None,
-        *,
-        name: str | None = None,
-        load_balancing: bool = True,
-        idempotent: bool = False,
-        retries: int | None = None,
-        retry_on: RetryOn | None = None,
-        backoff: float | None = None,
-        batch: int | None = None,
-        batch_wait: float | str = BATCH_WAIT_S,
-        batch_split: bool = True,
-        **needs: Unpack[FunctionNeeds],
-    ) -> Any:
-        """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
-
-        Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
-        it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
-        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. So does what each call
-        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. Raises UnpicklableError,
-        EnvironmentMismatch.
-        """
-        rule, wanted = retrying.rule(retries, retry_on, backoff), of_function(needs)
-        if function is None:
-            return functools.partial(
-                self.register,
-                name=name,
-                load_balancing=load_balancing,
-                idempotent=idempotent,
-                retries=retries,
-                retry_on=retry_on,
-                backoff=backoff,
-                batch=batch,
-                batch_wait=batch_wait,
-                batch_split=batch_split,
-                **needs,
-            )
-        if not callable(function):
-            raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
-        chosen = introspect.check_name(name or introspect.function_name(function))
-        spec = introspect.spec_of(
-            function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule, **wanted
-        )
-        declare(spec, function, batch, batch_wait, batch_split)
-        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
-        self._everywhere(f"register {chosen}", shipped)
-        self._client.forget_signature(chosen)
-        return function
-
-    def unregister(self, name: str) -> None:
-        """Take a function away. Calls that are running end as they would have."""
-        code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
-        self._everywhere(f"unregister {name}", (code, codec.encode(None)))
-        self._client.forget_signature(name)
-
-    def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """`Client.call`, here. With several nodes: on any of them that the gateway chooses."""
-        return self.submit(function, *args, **kwargs).result()
-
-    def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
-        """`Client.submit`, here."""
-        client = self._client
-        if len(self.node_ids) == 1:
-            client = client.with_options(node=self.node_ids[0])
-        return client.submit(function, *args, **kwargs)
-
-    @property
-    def node_id(self) -> str:
-        """The names, with commas between them."""
-        return ",".join(self.node_ids)
-
-    @property
-    def functions(self) -> list[str]:
-        """Names of the functions that are offered there now."""
-        names = {name for node_id in self.node_ids for name in self._client.get_node_status(node_id).functions}
-        return sorted(names)
-
-    def status(self) -> list[NodeInfo]:
-        """What the gateway knows of these nodes."""
-        return [self._client.get_node_status(node_id) for node_id in self.node_ids]
-
-    def __repr__(self) -> str:
-        return f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {self.node_id} at {self._client.address}>"
-
-    def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
-        nothing = codec.encode_arguments((), {})
-        options = [
-            CallOptions(timeout=60.0, node=node_id, label=label) for node_id in self.node_ids
-        ]  # none of the client's
-        calls = [self._client.with_exactly(own).start_call(label, code, nothing) for own in options]
-        for call in calls:
-            call.result()
 
 
 def _title(function: Any) -> str:

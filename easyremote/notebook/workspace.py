@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from easyremote import lifetime
-from easyremote.client import Client, RemoteNode
+from easyremote.client import Client
 from easyremote.cluster import LocalCluster
 from easyremote.errors import EasyRemoteError, NoNodeAvailable, UsageError
 from easyremote.model import NodeInfo
 from easyremote.notebook.cells import close_session
 from easyremote.notebook.display import NotebookPresenter
+from easyremote.remote_node import RemoteNode
 
 
 @dataclass(eq=False)

@@ -1,0 +1,159 @@
+"""`RemoteNode`: a node as a place to register functions on, from elsewhere."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+
+from easyremote import retrying
+from easyremote.calls import Call
+from easyremote.errors import UsageError
+from easyremote.execution import functions as introspect
+from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.model import NodeInfo
+from easyremote.needs import FunctionNeeds, of_function
+from easyremote.options import CallOptions
+from easyremote.retrying import RetryOn
+from easyremote.wire import codec
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from easyremote.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["RemoteNode"]
+
+
+class RemoteNode:
+    """One or several nodes as a place to register functions on and to call. Made by `Client.node`."""
+
+    def __init__(self, client: Client, node_ids: tuple[str, ...]) -> None:
+        self._client = client
+        self.node_ids = node_ids
+
+    @overload
+    def register(
+        self,
+        function: F,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
+    ) -> F: ...
+    @overload
+    def register(
+        self,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        function: Any = None,
+        *,
+        name: str | None = None,
+        load_balancing: bool = True,
+        idempotent: bool = False,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        backoff: float | None = None,
+        batch: int | None = None,
+        batch_wait: float | str = BATCH_WAIT_S,
+        batch_split: bool = True,
+        **needs: Unpack[FunctionNeeds],
+    ) -> Any:
+        """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
+
+        Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
+        it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
+        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. So does what each call
+        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. Raises UnpicklableError,
+        EnvironmentMismatch.
+        """
+        rule, wanted = retrying.rule(retries, retry_on, backoff), of_function(needs)
+        if function is None:
+            return functools.partial(
+                self.register,
+                name=name,
+                load_balancing=load_balancing,
+                idempotent=idempotent,
+                retries=retries,
+                retry_on=retry_on,
+                backoff=backoff,
+                batch=batch,
+                batch_wait=batch_wait,
+                batch_split=batch_split,
+                **needs,
+            )
+        if not callable(function):
+            raise UsageError(f"only functions can be registered, not a {type(function).__name__}")
+        chosen = introspect.check_name(name or introspect.function_name(function))
+        spec = introspect.spec_of(
+            function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule, **wanted
+        )
+        declare(spec, function, batch, batch_wait, batch_split)
+        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
+        self._everywhere(f"register {chosen}", shipped)
+        self._client.forget_signature(chosen)
+        return function
+
+    def unregister(self, name: str) -> None:
+        """Take a function away. Calls that are running end as they would have."""
+        code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
+        self._everywhere(f"unregister {name}", (code, codec.encode(None)))
+        self._client.forget_signature(name)
+
+    def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`Client.call`, here. With several nodes: on any of them that the gateway chooses."""
+        return self.submit(function, *args, **kwargs).result()
+
+    def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
+        """`Client.submit`, here."""
+        client = self._client
+        if len(self.node_ids) == 1:
+            client = client.with_options(node=self.node_ids[0])
+        return client.submit(function, *args, **kwargs)
+
+    @property
+    def node_id(self) -> str:
+        """The names, with commas between them."""
+        return ",".join(self.node_ids)
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions that are offered there now."""
+        names = {name for node_id in self.node_ids for name in self._client.get_node_status(node_id).functions}
+        return sorted(names)
+
+    def status(self) -> list[NodeInfo]:
+        """What the gateway knows of these nodes."""
+        return [self._client.get_node_status(node_id) for node_id in self.node_ids]
+
+    def __repr__(self) -> str:
+        return f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {self.node_id} at {self._client.address}>"
+
+    def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
+        nothing = codec.encode_arguments((), {})
+        options = [
+            CallOptions(timeout=60.0, node=node_id, label=label) for node_id in self.node_ids
+        ]  # none of the client's
+        calls = [self._client.with_exactly(own).start_call(label, code, nothing) for own in options]
+        for call in calls:
+            call.result()
