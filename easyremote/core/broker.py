@@ -1180,12 +1180,19 @@ class Broker:
     def _send_chunk(self, session: Session, chunk: pb.Chunk) -> None:
         self._actions.append(SendChunk(session.session_id, chunk))
 
+    def _fill_what_is_free(self) -> None:
+        """Until nothing more comes free: a call that is sent may have had something kept for it elsewhere."""
+        placing = self._placing
+        while True:
+            if placing.keeping.nodes:
+                placing.keeping.settle(self._queues)
+            if not placing.rooms.freed:
+                return
+            self._dispatch_to(placing.rooms.freed.popitem()[0])
+
     def _take(self) -> list[Action]:
         placing = self._placing
-        if placing.keeping.nodes:
-            placing.keeping.settle(self._queues)
-        while placing.rooms.freed:
-            self._dispatch_to(placing.rooms.freed.popitem()[0])
+        self._fill_what_is_free()
         if placing.circuits.has_changed:
             self._place_anew()
         if placing.declined:
@@ -1196,6 +1203,7 @@ class Broker:
                 break
             self._queues.remove(found[0])
             self._dispatch(*found)
+        self._fill_what_is_free()
         actions, self._actions = self._actions, []
         return actions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from easyremote.core.keeping import KEEP_AFTER_S
 from easyremote.core.node_session import Attempt
 from easyremote.core.rooms import GONE_AFTER_S
+from easyremote.core.strategies import Offer
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, ClientPeer, NodePeer, spec
 
@@ -475,3 +477,34 @@ def test_a_call_for_many_slots_gets_them_though_single_slots_are_wanted_all_the_
     assert 3 < begun < 20
     node.result(running[0])
     assert len(node.core._running) == 3, "the others go on"
+
+
+def test_what_was_kept_for_a_call_that_went_elsewhere_goes_to_the_next_one_at_once() -> None:
+    """Regression ("calls that need much, short faults", seed 60092): it lay idle until something else happened."""
+    bench = Bench()
+    first, second = bench.node("first", slots=2), bench.node("second", slots=2)
+    client = bench.client()
+    is_patient = True
+
+    class Patient:
+        """Rather waits for another node than uses the second one."""
+
+        def choose(self, function: str, offers: Sequence[Offer]) -> Offer | None:
+            others = [offer for offer in offers if offer.node_id != "second"]
+            return next(iter(others), None) if is_patient else offers[0]
+
+    bench.broker._placing._strategies["smart_adaptive"] = Patient()
+    client.submit("f", node_id="second", needs=needs(slots=2))
+    client.submit("f", node_id="first")
+    large = submit(client, slots=2)  # both lack a slot for it
+    bench.pass_time(KEEP_AFTER_S + 0.5)
+    assert len(first.started()) == 1
+    small = client.submit("f", node_id="first", needs=needs(slots=1))
+    assert not first.started()  # its free slot is kept
+    second.result(second.only_started())
+    assert not second.started()  # by the strategy's choice
+    is_patient = False
+    client.send(pb.Frame(heartbeat=pb.Heartbeat()))
+    bench.settle()
+    assert [attempt.call_id for attempt in second.started()] == [large]
+    assert [attempt.call_id for attempt in first.started()] == [small]
