@@ -383,7 +383,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             explain(self)
 
     def _out_of_time(self) -> None:
-        where = f" on node '{self.node}'" if self.node else ", it was still waiting for a node"
+        where = f" on node '{self.node}'" if self.node else "; it was still waiting for a node"
         late = DeadlineExceeded(f"'{self.function}' took longer than its timeout{where}", which="total")
         self._settle(late, "its timeout ran out")
 

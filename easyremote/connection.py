@@ -573,7 +573,7 @@ class Connection:
             self._core.forget_query(query.query_id)
 
     def _unreachable(self, for_s: float) -> GatewayUnreachable:
-        reason = f" ({self._link.last_error})" if self._link.last_error else ""
+        reason = f": {self._link.last_error}" if self._link.last_error else ""
         return GatewayUnreachable(f"the gateway at {self.endpoint.address} was away for {for_s:g} s{reason}")
 
     def _on_up(self) -> None:

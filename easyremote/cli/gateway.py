@@ -27,7 +27,9 @@ def run(
             if signals.wait() == signal.SIGTERM:
                 count = server.open_calls
                 if count and drain_grace_s and not as_json:
-                    tell(f"The gateway takes no new calls, and waits up to {drain_grace_s:g} s for {count} that run.")
+                    tell(
+                        f"The gateway takes no new calls, and waits up to {drain_grace_s:g} s for running calls: {count}."
+                    )
                 server.drain_as_told(drain_grace_s)
         finally:
             server.stop()

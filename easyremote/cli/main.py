@@ -187,7 +187,7 @@ def join(
         from easyremote.cli.serving import NodeOptions, run
         from easyremote.cli.values import read_labels, read_offered
 
-        offered = read_offered(cpus, memory, gpus, gpu_memory) | {"value_memory": value_memory}
+        offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered))
 
 
@@ -235,7 +235,7 @@ def node(
         from easyremote.cli.serving import NodeOptions, load_functions, run
         from easyremote.cli.values import read_labels, read_offered
 
-        offered = read_offered(cpus, memory, gpus, gpu_memory) | {"value_memory": value_memory}
+        offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered)
         run(gateway, load_functions(functions), options)
 

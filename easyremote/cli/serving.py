@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +129,8 @@ def _summary(
     if options.offered:
         offered = ", ".join(f"{name}={value}" for name, value in options.offered.items())
         facts.append(("Offers", f"{offered}; else what is found"))
+        if missing := _missing_gpus(options.offered.get("gpus", 0), {gpu.index for gpu in machine.gpus}):
+            facts.append(("Missing", f"{missing}: NVML shows no such GPU here, so no call gets it"))
     if options.labels:
         facts.append(("Labels", ", ".join(f"{key}={value}" for key, value in options.labels.items())))
     if options.price:
@@ -137,6 +139,14 @@ def _summary(
     facts.append(("Also takes" if functions else "Takes", "functions and notebook cells that clients ship to it"))
     lines = "\n".join(f"  {key:12}{text}" for key, text in facts)
     return f"Node '{node.node_id}' joined the gateway at {node.address}\n\n{lines}\n\nCtrl-C stops the node."
+
+
+def _missing_gpus(said: int | Sequence[int], there: Collection[int]) -> str:
+    """Which of the GPUs that the owner named aren't there, for people."""
+    if isinstance(said, int):
+        return f"{said - len(there)} of {said} GPUs" if said > len(there) else ""
+    absent = [str(index) for index in said if index not in there]
+    return f"GPU {', '.join(absent)}" if absent else ""
 
 
 def _signature(function: Callable[..., Any]) -> str:

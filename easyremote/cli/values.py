@@ -56,12 +56,14 @@ def read_labels(texts: Iterable[str]) -> dict[str, str]:
     return labels
 
 
-def read_offered(cpus: float | None, memory: str | None, gpus: str | None, gpu_memory: str | None) -> dict[str, Any]:
+def read_offered(
+    cpus: float | None, memory: str | None, gpus: str | None, gpu_memory: str | None, value_memory: str | None
+) -> dict[str, Any]:
     """Arguments of `ComputeNode` for what is given. `gpus`: "2" is a number of them, "0,2" and "1," are indexes.
 
     Raises UsageError for GPUs that are neither.
     """
-    said: dict[str, Any] = {"cpus": cpus, "memory": memory, "gpu_memory": gpu_memory}
+    said: dict[str, Any] = {"cpus": cpus, "memory": memory, "gpu_memory": gpu_memory, "value_memory": value_memory}
     if gpus is not None:
         parts = [part.strip() for part in gpus.removesuffix(",").split(",")]
         if not all(part.isascii() and part.isdigit() for part in parts):

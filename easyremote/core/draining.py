@@ -39,6 +39,6 @@ def all_drain(title: str, nodes: Iterable[Node]) -> pb.ErrorInfo:
     nodes = list(nodes)
     which = "; ".join(f"'{node.node_id}' ({why(node)})" for node in nodes[:3]) + ("; ..." if len(nodes) > 3 else "")
     asked = next((node.node_id for node in nodes if not node.is_leaving), None)
-    undo = f", 'easyremote node resume {asked}'" if asked is not None else ""
-    text = f"no node takes '{title}' now, since all that could are draining: {which}. Set queue_timeout to wait for one{undo}"
+    undo = f"Resume with 'easyremote node resume {asked}', or wait" if asked is not None else "Wait"
+    text = f"no node takes '{title}' now, since all that could are draining: {which}. {undo} for another with queue_timeout"
     return pb.ErrorInfo(code="no_node", message=text)

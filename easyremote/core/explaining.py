@@ -63,17 +63,22 @@ def explain(call: Call, placing: Placing, queues: Queues, now: float, grace_s: f
     is_declined = call.key in placing.declined or (chosen is not None and placing.waits(call, chosen, queues, now))
     case = Case(call, placing, queues, now, grace_s, chosen, is_declined)
     rows = sorted(
-        ((finding.outlook, node.node_id, finding) for node, finding in _findings(case)), key=lambda row: row[:2]
+        ((finding.outlook, _soon(finding), node.node_id, finding) for node, finding in _findings(case)),
+        key=lambda row: row[:3],
     )
     explanation = pb.Explanation(function=call.title, left_out=max(len(rows) - MAX_ROWS, 0))
-    explanation.nodes.extend(_row(node_id, finding) for _, node_id, finding in rows[:MAX_ROWS])
+    explanation.nodes.extend(_row(node_id, finding) for _, _, node_id, finding in rows[:MAX_ROWS])
     if call.key.node_id and call.key.node_id not in placing.nodes:
         missing = Finding(NEVER, "it isn't connected", "start it, or name another node")
         explanation.nodes.insert(0, _row(call.key.node_id, missing))
     if queues.holds(call):
         explanation.waited_s = now - call.created_at
-    _sum_up(case, explanation, [finding for _, _, finding in rows])
+    _sum_up(case, explanation, [finding for *_, finding in rows])
     return explanation
+
+
+def _soon(finding: Finding) -> float:
+    return finding.expected_s if finding.expected_s is not None else float("inf")
 
 
 def _placed(call: Call, now: float) -> pb.Explanation:
@@ -181,7 +186,7 @@ def _is_another(case: Case, node: Node) -> Finding | None:
     wanted = case.call.key.node_id
     if not wanted or wanted == node.node_id:
         return None
-    return Finding(NEVER, f"the call is to run on '{wanted}'", "leave out `node`")
+    return Finding(NEVER, f"the call is to run on '{wanted}'", f"leave out node='{wanted}'")
 
 
 def _has_another_python(case: Case, node: Node) -> Finding | None:
@@ -200,7 +205,7 @@ def _lacks_function(case: Case, node: Node) -> Finding | None:
     if key.is_code or key.function in node.offers:
         return None
     close = case.placing.close_names(key.function, node.node_id)
-    remedy = f"it offers {' and '.join(close)}" if close else "register it there"
+    remedy = f"register it there, or call {' or '.join(close)}" if close else "register it there"
     return Finding(NEVER, "it doesn't offer this function", remedy)
 
 
@@ -228,8 +233,12 @@ def _is_too_dear(case: Case, node: Node) -> Finding | None:
 
 
 def _never_has_what_it_needs(case: Case, node: Node) -> Finding | None:
-    lacking = [str(lack) for lack in lacks_at(node, case.call.key) if lack.is_never]
-    return Finding(NEVER, "; ".join(lacking), "ask for less, or another node") if lacking else None
+    lacking = [lack for lack in lacks_at(node, case.call.key) if lack.is_never]
+    if not lacking:
+        return None
+    labels = [f"--label {lack.need[7:]}={lack.wanted}" for lack in lacking if lack.need.startswith("labels.")]
+    remedy = f"start a node with {' '.join(labels)}" if labels else "ask for less, or start a node that has it"
+    return Finding(NEVER, "; ".join(map(str, lacking)), remedy)
 
 
 def _drains(case: Case, node: Node) -> Finding | None:

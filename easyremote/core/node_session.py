@@ -554,7 +554,9 @@ class NodeSession:
         timeouts = attempt.submit.options
         if attempt.run_deadline is not None and self._now >= attempt.run_deadline:
             attempt.which_timeout = "run"
-            self._stop(attempt, "deadline", f"it ran longer than run_timeout={timeouts.run_timeout_s:g} s")
+            self._stop(
+                attempt, "deadline", f"'{_title(attempt)}' ran longer than run_timeout={timeouts.run_timeout_s:g} s"
+            )
         elif attempt.deadline is not None and self._now >= attempt.deadline:
             attempt.which_timeout = "total"
             self._stop(attempt, "deadline", "its timeout ran out while it ran")
@@ -632,6 +634,12 @@ class NodeSession:
         for key, attempt in self._announced.items():
             assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"
             assert not attempt.has_ended, "what has ended isn't announced"
+
+
+def _title(attempt: Attempt) -> str:
+    """What people call its call."""
+    submit = attempt.submit
+    return (submit.options.label or submit.function or submit.code.spec.name or "code")[:200]
 
 
 def _states(keys: Iterable[tuple[bytes, int]]) -> list[pb.AttemptState]:

@@ -318,6 +318,8 @@ class Lack(NamedTuple):
             return f"{self.free} calls of it run there, as many as its max_concurrency={self.most}"
         if self.need.startswith("labels."):
             return f"it needs {self.need[7:]}={self.wanted}, and the node has {self.most or 'no such label'}"
+        if self.need.startswith("gpu") and not self.amount:
+            return f"it needs {self.need}={self.wanted}, and the node has no GPU"
         if self.is_never:
             return f"it needs {self.need}={self.wanted}, and the node has {self.most}"
         return f"it needs {self.need}={self.wanted}, and {self.free} of {self.most} is free"
@@ -358,6 +360,8 @@ def _gpu_lacks(room: Room, needs: Needs, for_kept: bool) -> list[Lack]:
         return []
     there = [gpu for gpu in room.gpus.values() if not gpu.is_gone]
     large = [gpu for gpu in there if gpu.total >= needs.gpu_memory]
+    if not there and not needs.gpus:
+        return [_lack("gpu_memory", needs.gpu_memory, 0, 0, format_size)]
     count = needs.gpus or 1
     found: list[Lack] = []
     whole = sum(gpu.is_whole(for_kept) for gpu in there)

@@ -174,7 +174,7 @@ def never_fits(call: Call, nodes: Sequence[Node]) -> pb.ErrorInfo:
         max(here, key=lambda pair: (pair[0].amount, pair[0].most)) for here in found.values() if len(here) == len(nodes)
     ]
     if nowhere:
-        texts = [_most(lack, node) for lack, node in nowhere]
+        texts = [_most(lack, node, is_named=bool(call.key.node_id)) for lack, node in nowhere]
     else:  # each need is met somewhere, but never all on one node
         texts = [f"'{node.node_id}': {lacks_at(node, call.key)[0]}" for node in nodes[:8]]
     where = f"node '{call.key.node_id[:200]}' never has" if call.key.node_id else "no node here ever has"
@@ -182,15 +182,25 @@ def never_fits(call: Call, nodes: Sequence[Node]) -> pb.ErrorInfo:
     details |= {f"wanted_{lack.need}": lack.wanted for lack, _ in nowhere}
     return pb.ErrorInfo(
         code="insufficient_resources",
-        message=f"{where} what '{call.title}' needs: {'; '.join(texts)}",
+        message=f"{where} what '{call.title}' needs: {'; '.join(texts)}. "
+        "Ask for less, or wait for a node that has it with queue_timeout",
         details=details,
     )
 
 
-def _most(lack: Lack, node: Node) -> str:
+def _most(lack: Lack, node: Node, is_named: bool) -> str:
+    none = "it has no" if is_named else "no node has a"
     if lack.need.startswith("labels."):
-        there = f"'{node.node_id}' has {lack.most}" if lack.most else "no node has such a label"
+        there = (
+            f"'{node.node_id}' has {lack.most}"
+            if lack.most
+            else "it has no such label"
+            if is_named
+            else "no node has such a label"
+        )
         return f"{lack.need[7:]}={lack.wanted} ({there})"
+    if lack.need.startswith("gpu") and not lack.amount:
+        return f"{lack.need}={lack.wanted} ({none} GPU)"
     return f"{lack.need}={lack.wanted} (the most is {lack.most}, on '{node.node_id}')"
 
 

@@ -378,7 +378,8 @@ def main() -> None:
     ):  # a kernel's own choice is inherited when it started the node
         os.environ["MPLBACKEND"] = rich_display.BACKEND
     rich_display.install()
-    faulthandler.enable(2)  # a crash in C code then says in its last output where it was
+    # A crash in C code then says in its last output where it was; other threads are the worker's own.
+    faulthandler.enable(2, all_threads=False)
     _be_main()
     gc.freeze()  # what is loaded now stays: no collection has to walk through it again
     begun = mmap.mmap(config["begun"], BEGUN_BYTES)

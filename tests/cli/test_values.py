@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from easyremote.cli.values import read_arguments, read_labels, to_json
+from easyremote.cli.values import read_arguments, read_labels, read_offered, to_json
 from easyremote.errors import UsageError
 from easyremote.model import GatewayInfo
 
@@ -111,3 +111,9 @@ def test_a_value_that_contains_itself_ends() -> None:
     loop: list[Any] = [1]
     loop.append(loop)
     assert json.loads(to_json(loop)) == [1, "[1, [...]]"]
+
+
+def test_only_what_was_said_is_offered() -> None:
+    assert read_offered(None, None, None, None, None) == {}
+    said = read_offered(2, None, "1,", None, "8GiB")
+    assert said == {"cpus": 2, "gpus": [1], "value_memory": "8GiB"}

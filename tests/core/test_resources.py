@@ -395,8 +395,21 @@ def test_needs_that_no_single_node_meets_are_told_node_by_node() -> None:
     client = bench.client()
     submit(client, cpus=4, gpus=1)
     message = client.only_verdict().message
-    assert "'a': it needs gpus=1, and the node has 0" in message
+    assert "'a': it needs gpus=1, and the node has no GPU" in message
     assert "'b': it needs cpus=4, and the node has 2" in message
+
+
+def test_memory_of_a_gpu_is_told_as_such_where_there_is_none() -> None:
+    bench = Bench()
+    bench.node("a", slots=2, state=machine(cpus=16))
+    client = bench.client()
+    submit(client, gpu_gib=20)
+    error = client.only_verdict()
+    assert "gpu_memory=20 GiB (no node has a GPU)" in error.message
+    assert error.details["wanted_gpu_memory"] == "20 GiB" and "wanted_gpus" not in error.details
+    bench.node("b", slots=2, state=machine(gpus=(8,), cpus=2))
+    submit(client, gpu_gib=20)
+    assert "gpu_memory=20 GiB (the most is 8 GiB, on 'b')" in client.only_verdict().message
 
 
 def test_a_call_whose_time_to_wait_is_over_is_told_what_it_lacked() -> None:

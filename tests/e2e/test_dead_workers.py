@@ -98,6 +98,7 @@ def test_a_crash_in_c_code_says_where_it_was(node: ComputeNode, client: Client) 
         client.call(work)
     assert crash.value.signal == "SIGSEGV"
     assert "Segmentation fault" in crash.value.last_output
+    assert "_send_packed" not in crash.value.last_output, "only the thread that crashed is shown"
     assert "in work" in crash.value.last_output
 
 

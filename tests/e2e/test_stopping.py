@@ -212,7 +212,9 @@ def test_a_thread_is_interrupted_at_its_next_bytecode_and_c_code_is_said_to_go_o
     entered.clear()
     timed = client.with_options(run_timeout=0.1).submit("waits")
     assert entered.wait(30)
-    with pytest.raises(DeadlineExceeded, match="goes on in its thread until it returns"):
+    with pytest.raises(
+        DeadlineExceeded, match=r"^'waits' ran longer than run_timeout=0.1 s.* in its thread until it returns"
+    ):
         timed.result()
     go_on.set()
 
