@@ -28,6 +28,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 MIN_SAMPLES = 20
 """Calls of a function that must have ended before it is known what its 95 % are."""
 
+MAX_AFTER_S = 1e9
+"""The longest time after which a second copy is sent: timers of loops take no more than so much."""
+
 _KEPT_SAMPLES = 200
 _QUANTILE = 0.95
 
@@ -52,8 +55,10 @@ def check_hedge(hedge: Any) -> None:
     """Raises UsageError for what `hedge` can't be."""
     if hedge is None or isinstance(hedge, bool) or hedge == "p95":
         return
-    if not isinstance(hedge, (int, float)) or not 0 < hedge < math.inf:
-        raise UsageError(f'hedge is True, "p95", or a number of seconds above 0, not {hedge!r}')
+    if not isinstance(hedge, (int, float)) or not 0 < hedge <= MAX_AFTER_S:
+        raise UsageError(
+            f'hedge is True, "p95", or a number of seconds above 0, {MAX_AFTER_S:g} at most, not {hedge!r}'
+        )
 
 
 def check_function(spec: pb.FunctionSpec, is_idempotent: bool) -> None:

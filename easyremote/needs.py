@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeGuard
 
 from easyremote.core.records import MAX_SLOTS
 from easyremote.core.resources import MAX_GPUS, MAX_LABEL, MAX_LABELS
@@ -99,13 +99,17 @@ def labels(value: object) -> dict[str, str]:
     """Labels that a call asks for."""
     if not isinstance(value, Mapping):
         raise UsageError(f'labels is a mapping such as {{"zone": "lab"}}, not {value!r}')
-    found = {name: text for name, text in value.items() if isinstance(name, str) and isinstance(text, str)}  # pyright: ignore[reportUnknownVariableType]
+    found = {name: text for name, text in value.items() if _is_text(name) and _is_text(text)}  # pyright: ignore[reportUnknownVariableType]
     is_short = all(0 < len(name) <= MAX_LABEL and len(text) <= MAX_LABEL for name, text in found.items())
     if len(found) != len(value) or len(found) > MAX_LABELS or not is_short:  # pyright: ignore[reportUnknownArgumentType]
         raise UsageError(
-            f"labels is a mapping of at most {MAX_LABELS} texts to texts of up to {MAX_LABEL} characters, not {value!r}"
+            f"labels is a mapping of at most {MAX_LABELS} texts to texts of up to {MAX_LABEL} printable characters, not {value!r}"
         )
     return found
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.isprintable()
 
 
 def described(needs: pb.Needs) -> dict[str, Any]:

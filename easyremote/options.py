@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,6 +60,8 @@ class CallOptions:
             value = getattr(options, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise UsageError(f"{name} is a number above 0, not {value!r}")
+            if value is not None and name == "cost_limit" and math.inf > value > sys.float_info.max:
+                raise UsageError(f"cost_limit is at most {sys.float_info.max:g}; None is without one")
             if value is not None and name != "cost_limit" and value > MAX_TIMEOUT_S:
                 raise UsageError(f"{name} is at most {MAX_TIMEOUT_S:g} s, not {value!r}; None is without one")
         for name in ("idempotent", "output", "keep", "explain_waiting", "durable"):

@@ -95,7 +95,12 @@ class LoopThread:
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop; the future may be waited for in any thread but the loop's own."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            loop = self.loop
+        except BaseException:
+            work.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(work, loop)
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for its result."""

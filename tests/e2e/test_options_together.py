@@ -86,3 +86,20 @@ def test_two_ways_of_one_client_learn_that_a_function_became_another(client: Cli
     assert client.call("plus_one", 1, 2) == [1, 1]
     with pytest.raises(UsageError):
         other.call("plus_one", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"cost_limit": 10**400},
+        {"hedge": 10**400},
+        {"hedge": 1e300},
+        {"memory": "9" * 5000},
+        {"memory": "9" * 400 + ".5KB"},
+        {"labels": {"zone": "\ud800"}},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_absurd_values_are_refused_at_once(client: Client, option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(option))):
+        client.with_options(**option)
