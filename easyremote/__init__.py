@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from easyremote._version import __version__
+from easyremote._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from easyremote.calls import Call as Call
@@ -65,6 +65,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is not None:
         return getattr(import_module(f"easyremote.{home}"), name)
+    if name == "__all__":  # here, so that the errors are loaded for `import *` alone
+        return ["__version__", *_HOMES, *import_module("easyremote.errors").__all__]
     if not name.startswith("_"):
         errors = import_module("easyremote.errors")
         if name in errors.__all__:
@@ -84,6 +86,3 @@ def load_ipython_extension(ipython: Any) -> None:
 def unload_ipython_extension(ipython: Any) -> None:
     """What `%unload_ext easyremote` calls."""
     import_module("easyremote.notebook").unload_ipython_extension(ipython)
-
-
-__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
