@@ -141,8 +141,9 @@ def gateway(
     """Start a gateway and keep it running.
 
     The token is random, or what EASYREMOTE_TOKEN says (at least 16 characters).
-    Ctrl-C stops it at once. After SIGTERM it takes no new calls, and calls that run
-    may end first; clients and nodes come back to the gateway that is started next.
+    Ctrl-C stops it at once. After SIGTERM it takes no new calls, and calls that
+    run may end first; clients and nodes come back to the gateway that is started
+    next.
 
     Jobs are calls that it keeps on disk: they go on when it is started again on
     the same port. Without --journal they are in your state folder, one file for
@@ -175,13 +176,13 @@ def join(
 ) -> None:
     """Make this machine a node, for functions and notebook cells that clients ship to it.
 
-    It dials out, so it may be behind NAT or a firewall, and it reconnects by itself.
-    Ctrl-C stops it at once. After SIGTERM it takes no new calls and those that run
-    may end first; SIGTERM again, or Ctrl-C, stops it at once.
+    It dials out, so it may be behind NAT or a firewall, and it reconnects by
+    itself. Ctrl-C stops it at once. After SIGTERM it takes no new calls and those
+    that run may end first; SIGTERM again, or Ctrl-C, stops it at once.
 
     [dim]Examples[/]
       easyremote join 127.0.0.1:8080
-      easyremote join 127.0.0.1:8080 --name gpu-1 --slots 2 --label gpu=h100 --wait 60
+      easyremote join 127.0.0.1:8080 --name gpu-1 --label gpu=h100 --wait 60
     """
     with reported():
         from easyremote.cli.serving import NodeOptions, run
@@ -403,7 +404,9 @@ def cancel(
     gateway: Gateway = None,
     forget: Annotated[bool, typer.Option("--forget", help="Delete all that is kept of it, too.")] = False,
 ) -> None:
-    """Stop a job. What it brought is still kept, unless it is forgotten.
+    """Stop a job.
+
+    What it brought is still kept, unless it is forgotten.
 
     [dim]Examples[/]
       easyremote cancel 3f9a
