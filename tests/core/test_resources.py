@@ -254,8 +254,8 @@ def test_a_call_with_a_gpu_that_is_still_stopping_holds_up_the_next_one_at_the_n
     attempt = node.only_started()
     node.send()  # the gateway gives it up without waiting for its end
     broker_call = bench.broker._calls[attempt.call_id]
-    bench.broker._forget_at(broker_call.node, attempt.call_id, attempt.number)  # type: ignore[arg-type]
-    bench.broker._drop(broker_call)
+    bench.broker._attempts.forget_at(broker_call.node, attempt.call_id, attempt.number)  # type: ignore[arg-type]
+    bench.broker._endings.drop(broker_call)
     bench.perform(bench.broker._take())
     bench.settle()
     submit(client, gpus=1)

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from easyremote.bundling import Bundle
-from easyremote.core import broker, client_session
-from easyremote.core.broker import Broker
+from easyremote.core import client_session
+from easyremote.core.attempts import Attempts
 from easyremote.core.client_session import ClientSession
 from easyremote.core.node_session import NodeSession
 from easyremote.core.records import Call
+from easyremote.core.recovering import Recovering
 from easyremote.core.relay import Relay
+from easyremote.core.submissions import Submissions
 from easyremote.core.transitions import CallEvent
 from easyremote.testing import Plan, Violation, simulate
 from easyremote.testing.sim_gateway import SimGateway
@@ -112,17 +114,13 @@ def ignore_repeats(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(client_session._HANDLERS, "event", on_new_event)
 
 
-def ignore_synced(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(broker._HANDLERS, "synced", lambda *_: None)
-
-
 def attempt_starts_unasked(self: NodeSession, attempt: Any) -> None:
     self._waiting.append(attempt)
 
 
-def held_calls_just_run(self: Broker, call: Call) -> None:
+def held_calls_just_run(self: Recovering, call: Call) -> None:
     call.to(CallEvent.HOLD_EXPIRED)
-    self._enqueue(call)
+    self._dispatching.enqueue(call)
 
 
 def a_run_that_ignores_stop(self: Run, code: str, message: str, at_once: bool = False) -> None:
@@ -140,13 +138,13 @@ SABOTAGES: dict[str, tuple[str, Sabotage]] = {
     "frames get lost": ("no fault", lose_frames),
     "frames overtake each other": ("no fault", mix_up),
     "lost acknowledgements are not repeated": ("short cuts", ignore_repeats),
-    "a node that comes back keeps what it lacks": ("short cuts", without(Broker, "_not_there")),
-    "old attempts are not told to forget": ("long cuts", without(Broker, "_forget_at")),
+    "a node that comes back keeps what it lacks": ("short cuts", without(Recovering, "not_there")),
+    "old attempts are not told to forget": ("long cuts", without(Attempts, "forget_at")),
     "calls without retries start unasked": (
         "gateway crashes",
         instead(NodeSession, "_announce", attempt_starts_unasked),
     ),
-    "held calls just run": ("gateway crashes and cuts", instead(Broker, "_hold_expired", held_calls_just_run)),
+    "held calls just run": ("gateway crashes and cuts", instead(Recovering, "_hold_expired", held_calls_just_run)),
     "an end counts as delivered when it isn't": (
         "long cuts",
         instead(Call, "end_has_passed", property(lambda self: self.state.value == "ended")),
@@ -154,9 +152,9 @@ SABOTAGES: dict[str, tuple[str, Sabotage]] = {
     "owners that come back aren't asked again": ("everything gentle", without(Relay, "ask_again")),
     "those who wait for lost payloads aren't told": ("unreliable nodes", without(Relay, "attempt_left")),
     "runs ignore that they are to stop": ("no fault", instead(Run, "stop", a_run_that_ignores_stop)),
-    "abandoned calls are not cancelled": ("no fault", without(Broker, "_cancel_at")),
-    "what a client no longer wants goes on": ("short cuts", ignore_synced),
-    "tasks that aren't wanted run on": ("bundles, no fault", without(Broker, "_skip_tasks")),
+    "abandoned calls are not cancelled": ("no fault", without(Attempts, "cancel_at")),
+    "what a client no longer wants goes on": ("short cuts", without(Submissions, "on_synced")),
+    "tasks that aren't wanted run on": ("bundles, no fault", without(Attempts, "skip_tasks")),
     "tasks that come back are forgotten": ("bundles, no fault", without(Bundle, "_go_again")),
     "the results of a bundle are mixed up": ("bundles, no fault", instead(Bundle, "_end_one", an_end_too_late)),
     "items are forgotten when a node is lost": ("node crashes", instead(Call, "sent_item", False)),

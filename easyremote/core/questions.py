@@ -1,0 +1,88 @@
+"""What clients ask: about nodes and functions, why a call waits; and that a node drain."""
+
+from __future__ import annotations
+
+from easyremote.core.admission import refuse_submit
+from easyremote.core.answers import answer, node_record
+from easyremote.core.draining import no_node_to_drain, reason_of
+from easyremote.core.explaining import explain
+from easyremote.core.nodes import Nodes
+from easyremote.core.placing import queue_key
+from easyremote.core.records import AskKeeper, Call, Session
+from easyremote.core.state import State
+from easyremote.core.transitions import CallState
+from easyremote.wire.v1 import gateway_pb2 as pb
+
+_NO_ID = b"\0" * 16
+"""Of a call that nobody has made."""
+
+
+class Questions:
+    """Answers at once, except what only the keeper of jobs can tell."""
+
+    def __init__(self, state: State, nodes: Nodes) -> None:
+        self._state = state
+        self._settings = state.settings
+        self._send = state.send
+        self._sessions = state.sessions
+        self._calls = state.calls
+        self._queues = state.queues
+        self._placing = state.placing
+        self._nodes = nodes
+
+    def on_query(self, session: Session, frame: pb.Frame) -> None:
+        query = frame.query
+        if query.HasField("job"):
+            self._state.actions.append(AskKeeper(session.session_id, query))
+            return
+        if query.HasField("drain_node"):
+            reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
+        elif query.HasField("resume_node"):
+            reply = self._drain_node(query, query.resume_node, "")
+        elif query.HasField("explain"):
+            reply = self._explain(session, query)
+        else:
+            reply = answer(query, self._placing, self._gateway_record(), self._state.now)
+        self._send(session, pb.Frame(answer=reply))
+
+    def _drain_node(self, query: pb.Query, node_id: str, reason: str) -> pb.Answer:
+        """A client asks that this node take no new calls, or takes that back where there is no reason."""
+        node = self._placing.nodes.get(node_id)
+        if node is None:
+            return pb.Answer(query_id=query.query_id, error=no_node_to_drain(node_id, self._placing.nodes))
+        node.drain_reason = reason
+        told = pb.Drain(reason=reason)  # so that it tells the gateway that comes next
+        self._send(node.session, pb.Frame(drain=told))
+        self._nodes.drain_changed(node)
+        return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._placing, self._state.now)])
+
+    def _explain(self, session: Session, query: pb.Query) -> pb.Answer:
+        """Why a call of this client waits, or what would become of one like this."""
+        submit = query.explain
+        call = self._calls.get(submit.call_id) if submit.call_id else None
+        if call is None or call.client is not session:
+            if submit.call_id:
+                gone = pb.ErrorInfo(code="usage", message="no call of this client is known here under that id")
+                return pb.Answer(query_id=query.query_id, error=gone)
+            submit.call_id = _NO_ID
+            problem = refuse_submit(submit)
+            if problem is not None:
+                return pb.Answer(query_id=query.query_id, error=problem)
+            key = queue_key(submit)
+            call = Call(
+                _NO_ID, key, pb.Frame(), submit, session, CallState.QUEUED, self._state.now, self._state.submissions + 1
+            )
+        explanation = explain(call, self._placing, self._queues, self._state.now, self._settings.grace_s)
+        return pb.Answer(query_id=query.query_id, explanation=explanation)
+
+    def _gateway_record(self) -> pb.GatewayRecord:
+        return pb.GatewayRecord(
+            version=self._state.version,
+            uptime_s=self._state.now - self._state.started_at,
+            clients=sum(
+                session.role == pb.ROLE_CLIENT and session.session_id != self._state.keeper_id
+                for session in self._sessions.values()
+            ),
+            queued=len(self._queues),
+            running=sum(node.running_count for node in self._placing.nodes.values()),
+        )
