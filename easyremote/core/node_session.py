@@ -492,6 +492,8 @@ class NodeSession:
             self._start(attempt)
         elif attempt.is_granted and not attempt.slots and self._gpus_are_free(attempt.submit.grant):
             self._start(attempt)  # made by a call that waits for it, perhaps in the slot that this one would wait for
+        elif attempt.is_granted and not attempt.slots:
+            self._waiting.appendleft(attempt)  # for a GPU; those that wait for a slot may wait for the same call
         else:
             self._waiting.append(attempt)
 

@@ -16,6 +16,12 @@ from easyremote.core.transitions import CallState
 from easyremote.core.values import Values
 from easyremote.wire.v1 import gateway_pb2 as pb
 
+MAX_TRANSFERS = 20_000
+"""Large payloads that one peer fetches at a time."""
+
+MAX_ID_BYTES = 64
+"""Of a transfer's id."""
+
 
 class Relay:
     """`send` and `send_chunk` put a frame or a chunk on the way to a session."""
@@ -36,6 +42,7 @@ class Relay:
         self._young_until = young_until
         self._now = 0.0
         self._transfers: dict[bytes, Transfer] = {}
+        self._of: dict[Session, int] = {}  # how many of them each receiver has
         self._unsourced: dict[bytes, Transfer] = {}  # those of them that wait for a source
 
     def __len__(self) -> int:
@@ -49,15 +56,18 @@ class Relay:
         if transfer is None:
             if fetch.done:
                 return
+            if self._of.get(session, 0) >= MAX_TRANSFERS or len(fetch.transfer_id) > MAX_ID_BYTES:
+                text = f"a peer fetches at most {MAX_TRANSFERS} large values at once"
+                self._refuse(session, fetch.transfer_id[:MAX_ID_BYTES], text)
+                return
             if fetch.of_ref and fetch.blob_id:
                 self._begin_ref(session, fetch)
                 return
             if not self._will_be_answered(session, fetch.call_id):
                 self._refuse(session, fetch.transfer_id, "the call has ended, or its node is gone")
                 return
-            transfer = self._transfers[fetch.transfer_id] = Transfer(
-                fetch.transfer_id, fetch.call_id, session, fetch, fetch.offset
-            )
+            transfer = Transfer(fetch.transfer_id, fetch.call_id, session, fetch, fetch.offset)
+            self._begin(transfer)
         elif transfer.requester is not session:
             return
         transfer.fetch = fetch
@@ -139,9 +149,10 @@ class Relay:
     def _begin_ref(self, session: Session, fetch: pb.Fetch) -> None:
         transfer = Transfer(fetch.transfer_id, b"", session, fetch, fetch.offset, ref_id=fetch.blob_id)
         if self._find_source(transfer):
-            self._transfers[fetch.transfer_id] = transfer
+            self._begin(transfer)
         elif self._now < self._young_until:
-            self._transfers[fetch.transfer_id] = self._unsourced[fetch.transfer_id] = transfer
+            self._begin(transfer)
+            self._unsourced[fetch.transfer_id] = transfer
         else:
             self._refuse_ref(transfer)
 
@@ -175,8 +186,15 @@ class Relay:
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
+    def _begin(self, transfer: Transfer) -> None:
+        self._transfers[transfer.transfer_id] = transfer
+        self._of[transfer.requester] = self._of.get(transfer.requester, 0) + 1
+
     def _forget(self, transfer: Transfer) -> None:
-        self._transfers.pop(transfer.transfer_id, None)
+        if self._transfers.pop(transfer.transfer_id, None) is not None:
+            self._of[transfer.requester] -= 1
+            if not self._of[transfer.requester]:
+                del self._of[transfer.requester]
         self._unsourced.pop(transfer.transfer_id, None)
 
     def _will_be_answered(self, requester: Session, call_id: bytes) -> bool:

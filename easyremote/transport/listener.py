@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from time import monotonic
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
 from easyremote.transport.streams import open_batch, open_chunk, seal_batch, take_batch
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+_log = logging.getLogger("easyremote")
 
 SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
@@ -165,12 +168,17 @@ class Listener:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now = monotonic()
-            for conn in self.broker.doubtful(now):
-                connection = self._connections.get(conn)
-                if isinstance(connection, Connection) and connection.lives():
-                    self.broker.vouch(conn, now)
-            self.perform(self.broker.tick(now))
+            try:
+                self._tick_once(monotonic())
+            except Exception:  # a fault of ours; without ticks it would be dead to everybody
+                _log.exception("a fault in this gateway, which goes on; please report it")
+
+    def _tick_once(self, now: float) -> None:
+        for conn in self.broker.doubtful(now):
+            connection = self._connections.get(conn)
+            if isinstance(connection, Connection) and connection.lives():
+                self.broker.vouch(conn, now)
+        self.perform(self.broker.tick(now))
 
     # ---- sessions ------------------------------------------------------------------------------------------------
 

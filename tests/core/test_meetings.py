@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from easyremote.config import WindowSettings
+from easyremote.core import relay
 from easyremote.core.circuits import HARD
+from easyremote.core.node_session import Attempt, NodeSession, Start
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.core.bench import Bench, new_id
+from tests.core.bench import Bench, new_id, spec
 
 GIB = 2**30
 
@@ -136,3 +141,50 @@ def test_a_claimed_call_is_no_try_of_code() -> None:
     node.connect()
     client.connect()
     assert "" not in bench.broker._placing.nodes["a"].trying
+
+
+def test_a_child_that_waits_for_a_gpu_doesnt_wait_behind_who_waits_for_its_parents_slot() -> None:
+    state = pb.NodeState(node_id="a", slots=1)
+    state.MergeFrom(shared_gpu())
+    node = NodeSession(new_id(), pb.Runtime(), state, WindowSettings())
+    node.offer([spec("f")])
+    node.received([pb.Frame(welcome=pb.Welcome())], 1.0)
+
+    def send(grant: pb.Grant | None) -> list[Attempt]:
+        submit = pb.Submit(call_id=new_id(), function="f", attempt=1, grant=grant)
+        effects = node.received([pb.Frame(submit=submit)], 1.0)
+        return [effect.attempt for effect in effects if isinstance(effect, Start)]
+
+    whole = pb.Grant(gpus=[0], is_exclusive=True)
+    (other,) = send(
+        pb.Grant(slots=0, gpus=[0], is_exclusive=True)
+    )  # the gateway gave it up, and it is still being stopped
+    (parent,) = send(None)
+    assert not send(None)
+    child = pb.Grant(slots=0)
+    child.MergeFrom(whole)
+    assert not send(child)
+    effects = node.emit(other, pb.Event(result=pb.Payload()), 0, 2.0)
+    (started,) = [effect.attempt for effect in effects if isinstance(effect, Start)]
+    assert started.submit.grant == child
+    assert parent is not started
+
+
+def test_a_peer_fetches_so_much_at_a_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MAX_TRANSFERS", 3)
+    bench = Bench(silence_s=1e9)
+    node, client = bench.node("a"), bench.client()
+    call_id = client.submit()
+    attempt = node.only_started()
+    fetches = [pb.Fetch(transfer_id=new_id(), call_id=call_id, blob_id=b"b") for _ in range(4)]
+    for fetch in [*fetches, pb.Fetch(transfer_id=b"x" * 65, call_id=call_id)]:
+        node.send(pb.Frame(fetch=fetch))
+    refused = [chunk.transfer_id for _, chunk in bench.chunks if chunk.error]
+    assert refused == [fetches[-1].transfer_id, b"x" * 64]
+    fetches[0].done = True
+    node.send(pb.Frame(fetch=fetches[0]), pb.Frame(fetch=fetches[-1]))
+    assert len(bench.broker._relay) == 3
+    assert len(bench.chunks) == 2
+    node.result(attempt)
+    client.taken(client.events()[-1])
+    assert not bench.broker._relay._of

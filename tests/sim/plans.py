@@ -213,6 +213,37 @@ PLANS = {
     "values that stay, everything": Plan(
         nodes=2, calls=40, refs=0.6, kept=0.4, large=0.2, faults=FAULTS, fault_count=20, fault_lasts_s=(0.0, 8.0)
     ),
+    "everything together": Plan(
+        nodes=4,
+        calls=50,
+        bundles=2,
+        needy=0.3,
+        gpus=(16, 24),
+        most={"g": 2},
+        together={"h": 3},
+        nested=0.3,
+        prioritized=0.4,
+        retried=0.3,
+        hedged=0.2,
+        refs=0.3,
+        kept=0.2,
+        once_only=0.3,
+        faults=FAULTS,
+        fault_count=16,
+        duplicates=0.1,
+    ),
+    "families of short calls": Plan(
+        calls=80,
+        slots=1,
+        streams=0.1,
+        nested=0.6,
+        retried=0.3,
+        prioritized=0.4,
+        together={"h": 3},
+        faults=("drain_node", "rest_node", "break_node", "cut_node", "crash_gateway", "crash_node"),
+        fault_count=12,
+        fault_lasts_s=(0.0, 4.0),
+    ),
     "everything to one node": Plan(nodes=1, clients=1, slots=1, calls=20, streams=0.6, faults=FAULTS, fault_count=12),
 }
 
