@@ -40,8 +40,8 @@ _SPARE = 16
 _MAX_LOST = 1024
 """Nodes that are gone of which it is kept that they lost calls; further ones are forgotten."""
 
-_MAX_KEYS = 1024
-"""Answers remembered; at this many all are worked out anew."""
+_MAX_KEYS = 16384
+"""Answers remembered, more than the calls of one client; at this many all are worked out anew."""
 
 
 class Placing:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from easyremote.core import strategies
+from easyremote.core import placing, strategies
 from easyremote.core.records import MAX_PREFETCH, Node, Session
 from easyremote.core.strategies import Offer
 from easyremote.errors import UsageError
@@ -457,8 +457,9 @@ def test_a_call_that_becomes_too_dear_while_it_waits_is_told() -> None:
 # ---- bounds of what is remembered ------------------------------------------------------------------------------------
 
 
-def test_functions_asked_for_that_nobody_offers_leave_no_trace() -> None:
+def test_functions_asked_for_that_nobody_offers_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: each name that a client made up stayed in a cache."""
+    monkeypatch.setattr(placing, "_MAX_KEYS", 1024)
     bench = Bench()
     bench.node("n")
     client = bench.client()
