@@ -30,7 +30,7 @@ from easyremote import (
 from easyremote.cluster import LocalCluster
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.conftest import is_alive, wait_until
+from tests.conftest import wait_until
 from tests.e2e.conftest import Wire
 
 MIB = 1024 * 1024
@@ -511,7 +511,7 @@ def test_what_a_worker_made_outlives_it(server: Server, node: ComputeNode, clien
     made = client.with_options(keep=True).call("make", MIB)
     maker, _ = client.call("look", made)
     os.kill(maker, signal.SIGKILL)
-    wait_until(lambda: not is_alive(maker))
+    wait_until(lambda: not os.path.exists(f"/proc/{maker}"))  # gone when its node has noticed
     SharedFiles()  # removes what dead processes left
     there, other = client.call("look", made)
     assert there == maker != other
