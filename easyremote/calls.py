@@ -168,6 +168,10 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             return "succeeded" if isinstance(self._outcome, (_Arrived, bytes)) else "failed"
         return "running" if self.node else "queued"
 
+    def running(self) -> bool:
+        """Whether a node is known to be at it."""
+        return self.state == "running"
+
     @property
     def is_stream(self) -> bool:
         """Whether it yields items one by one, which is known once it runs."""

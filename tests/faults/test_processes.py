@@ -94,10 +94,13 @@ def test_when_all_nodes_are_lost_every_call_is_told(tmp_path: Any) -> None:
 
 
 OPEN_CALLS = """
+import time
 from easyremote import Client
 client = Client({address!r}, token={token!r})
 call = client.submit("wait")
-print("submitted", flush=True)
+while not call.running():  # one that hasn't begun is never heard of at the node
+    time.sleep(0.01)
+print("running", flush=True)
 """
 
 
@@ -118,7 +121,7 @@ def test_a_script_that_ends_with_open_calls_ends_at_once_and_stops_them(
     code = OPEN_CALLS.format(address=server.address, token=server.token)
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "submitted\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "running\n", "")
     assert time.monotonic() - began < 30
     assert stopped.wait(30)
     assert client.call("echo", 1) == 1
