@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +13,19 @@ from easyremote.store.jobs import Arrival, File, Job, JobStore
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.store.conftest import NOW, append, ended, item, keep, output, submission
 
+_opened: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
 
 def made(**limits: float) -> JobStore:
     conn = sqlite3.connect(":memory:", isolation_level=None)
+    _opened.append(conn)
     schema.create(conn)
     return JobStore(conn, JobSettings(**limits))  # type: ignore[arg-type]
 
