@@ -321,11 +321,6 @@ class ClientSession:
         if released and self.is_connected:
             self._send(pb.Frame(handles=pb.Handles(released=released)))
 
-    @property
-    def held_refs(self) -> int:
-        """Values that this side has a ref of."""
-        return len(self._handles)
-
     def heartbeat(self) -> None:
         if self.is_connected:
             self._send(pb.Frame(heartbeat=pb.Heartbeat()))

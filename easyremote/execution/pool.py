@@ -277,28 +277,29 @@ class WorkerProcess:
 
     def _read(self) -> None:
         """Take what came. A worker that was killed has sent until then, so all of it counts."""
-        try:
-            data = self._link.recv(256 * 1024)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+        data = self._receive()
         if data:
             self._take(data)
-        else:
+        elif data is not None:
             self._ended()
 
     def _lost(self) -> None:
         """It has died, or its link is closed, whatever the reader knows of it."""
         while not self.is_dead:
-            try:
-                data = self._link.recv(256 * 1024)
-            except OSError:
-                data = b""
+            data = self._receive()
             if data:
                 self._take(data)
             else:
                 self._ended()
+
+    def _receive(self) -> bytes | None:
+        """What came; empty at the link's end, None where nothing is there now."""
+        try:
+            return self._link.recv(256 * 1024)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def _ended(self) -> None:
         self.pause()
