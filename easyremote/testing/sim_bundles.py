@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from easyremote.bundling import Bundle, Target
@@ -11,7 +10,7 @@ from easyremote.errors import CallCancelled
 from easyremote.execution.tasks import Tasks
 from easyremote.testing.clock import Timer
 from easyremote.testing.scripts import Asked, Script
-from easyremote.testing.sim_transfers import Incoming
+from easyremote.testing.sim_pipeline import Pipeline
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -64,8 +63,7 @@ class SimBundle:
         self._id = call_id
         members: Any = [(task, task.asked.script.encode()) for task in tasks]
         self.bundle = Bundle(call_id, target, members, client.send_again)
-        self._pipeline: deque[pb.Event] = deque()
-        self._fetching: Incoming | None = None
+        self._pipeline = Pipeline(client, call_id, "item", self._arrived)
 
     def open_tasks(self) -> list[Asked]:
         """Those that haven't ended."""
@@ -78,36 +76,16 @@ class SimBundle:
         return {number for number, (task, _) in enumerate(members) if task.asked is asked}
 
     def deliver(self, event: pb.Event) -> None:
-        self._pipeline.append(event)
-        if self._fetching is None:
-            self._go_on()
+        self._pipeline.deliver(event)
 
     def judged(self, error: pb.ErrorInfo) -> None:
         self.bundle._judged(error)
 
     def stop_fetching(self) -> None:
-        self._pipeline.clear()
-        if self._fetching is not None:
-            self._client.transfers.give_up(self._fetching)
-            self._fetching = None
+        self._pipeline.stop()
 
-    def _go_on(self) -> None:
-        while self._pipeline and self._fetching is None:
-            event = self._pipeline[0]
-            if event.HasField("item") and event.item.HasField("blob"):
-                self._fetching = self._client.transfers.fetch(self._id, event.item, self._fetched)
-            else:
-                self._arrive(self._pipeline.popleft(), None)
-
-    def _fetched(self, data: bytes | None) -> None:
-        self._fetching = None
-        if data is None:
-            self._pipeline.clear()
-            self._client.core.again(self._id, self._client.now)
-            self._client.flush()
-            return
-        self._arrive(self._pipeline.popleft(), codec.Encoded("", [data.rstrip()]))
-        self._go_on()
+    def _arrived(self, event: pb.Event, data: bytes | None) -> None:
+        self._arrive(event, codec.Encoded("", [data.rstrip()]) if data is not None else None)
 
     def _arrive(self, event: pb.Event, encoded: codec.Encoded | None) -> None:
         if encoded is None and event.HasField("item"):

@@ -14,7 +14,7 @@ from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Asked
 from easyremote.testing.sim_bundles import SimBundle, SimTask
 from easyremote.testing.sim_gateway import Surroundings
-from easyremote.testing.sim_transfers import Incoming
+from easyremote.testing.sim_pipeline import Pipeline
 from easyremote.testing.sim_values import ClientRefs
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -210,45 +210,22 @@ class Consumer:
         self._final: tuple[int, int] | None = None
         self._final_taken = False
         self._timer: Timer | None = None
-        self._pipeline: deque[pb.Event] = deque()
-        self._fetching: Incoming | None = None
+        self._pipeline = Pipeline(client, asked.call_id, "result", self._arrived)
 
     def deliver(self, event: pb.Event) -> None:
-        """In order: an event whose payload must be fetched holds up those behind it."""
-        self._pipeline.append(event)
-        if self._fetching is None:
-            self._go_on()
+        self._pipeline.deliver(event)
 
     def judged(self, error: pb.ErrorInfo) -> None:
         """The gateway ended it."""
         self._client._client_world.call_ended(self.asked, error.code, error.may_have_run)
 
     def stop_fetching(self) -> None:
-        self._pipeline.clear()
-        if self._fetching is not None:
-            self._client.transfers.give_up(self._fetching)
-            self._fetching = None
+        self._pipeline.stop()
 
-    def _go_on(self) -> None:
-        while self._pipeline and self._fetching is None:
-            event = self._pipeline[0]
-            if event.HasField("result") and event.result.HasField("blob"):
-                self._fetching = self._client.transfers.fetch(self.asked.call_id, event.result, self._fetched)
-            else:
-                self.arrive(self._pipeline.popleft())
-
-    def _fetched(self, data: bytes | None) -> None:
-        self._fetching = None
-        if data is None:
-            lost = self._pipeline[0]
-            self._pipeline.clear()
-            self._client.core.again(self.asked.call_id, self._client.now, lost.attempt, lost.seq)
-            self._client.flush()
-            return
-        event = self._pipeline.popleft()
-        event.result.CopyFrom(pb.Payload(data=data.rstrip()))
+    def _arrived(self, event: pb.Event, data: bytes | None) -> None:
+        if data is not None:
+            event.result.CopyFrom(pb.Payload(data=data.rstrip()))
         self.arrive(event)
-        self._go_on()
 
     def arrive(self, event: pb.Event) -> None:
         asked, client = self.asked, self._client
