@@ -10,6 +10,8 @@ PYTHON ?= python3
 ARGS ?=
 # How long all trials of `make chaos` may take together.
 MINUTES ?= 60
+# How many inputs the fuzzer of `make attack` tries.
+INPUTS ?= 1000000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim sim-long sim-strategies chaos bench bench-scale bench-micro bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim sim-long sim-strategies chaos attack bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -72,6 +74,9 @@ sim-strategies: venv ## Judge the strategies in virtual time beside what nobody 
 
 chaos: venv ## Try to break the promises with real processes; MINUTES=60 is a full run
 	@"$(BIN)/python" -m tests.chaos --minutes $(MINUTES) $(ARGS)
+
+attack: venv ## Attack it as every threat in docs/security.md does, and fuzz it with INPUTS=1000000 inputs
+	@FUZZ_INPUTS=$(INPUTS) "$(BIN)/pytest" -m attack $(ARGS)
 
 bench: venv ## Measure EasyRemote beside the bare relays that limit it
 	@"$(BIN)/python" -m benchmarks.run $(ARGS)
