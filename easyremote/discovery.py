@@ -18,6 +18,7 @@ import platformdirs
 
 from easyremote.config import DEFAULT_PORT
 from easyremote.errors import AuthError, GatewayNotFound, UsageError
+from easyremote.security.files import config_folder
 
 ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
 TOKEN_VARIABLE = "EASYREMOTE_TOKEN"
@@ -202,7 +203,7 @@ def _connection_files() -> list[ConnectionFile]:
 
 
 def _config_path() -> Path:
-    return Path(platformdirs.user_config_dir("easyremote")) / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def _config_file() -> dict[str, str]:

@@ -14,6 +14,7 @@ __all__ = [
     "BadArguments",
     "CallCancelled",
     "CallLost",
+    "ConsentError",
     "CostLimitError",
     "DeadlineExceeded",
     "DuplicateNode",
@@ -140,6 +141,15 @@ class AuthError(EasyRemoteError, PermissionError):
     """The gateway refused this identity."""
 
     code = "auth"
+
+
+class ConsentError(AuthError):
+    """A node doesn't take this call from this key, or not as it came; the message says what to do, mostly on the node.
+
+    `details` may have `key` (the client's, as `easyremote trust` takes it) and `fingerprint`.
+    """
+
+    code = "consent"
 
 
 class Unavailable(EasyRemoteError):

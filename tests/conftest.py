@@ -16,6 +16,7 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     folder.chmod(0o700)
     monkeypatch.setenv("EASYREMOTE_RUNTIME_DIR", str(folder))
     monkeypatch.setenv("EASYREMOTE_STATE_DIR", str(folder / "state"))
+    monkeypatch.setenv("EASYREMOTE_CONFIG_DIR", str(folder / "config"))
     monkeypatch.delenv("EASYREMOTE_ADDRESS", raising=False)
     monkeypatch.delenv("EASYREMOTE_TOKEN", raising=False)
     return folder

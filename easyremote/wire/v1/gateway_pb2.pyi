@@ -49,7 +49,7 @@ class Batch(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted")
+    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted", "node_keys", "keyring")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,8 @@ class Frame(_message.Message):
     HANDLES_FIELD_NUMBER: _ClassVar[int]
     HELD_VALUES_FIELD_NUMBER: _ClassVar[int]
     UNWANTED_FIELD_NUMBER: _ClassVar[int]
+    NODE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    KEYRING_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     welcome: Welcome
     refused: Refused
@@ -102,7 +104,9 @@ class Frame(_message.Message):
     handles: Handles
     held_values: HeldValues
     unwanted: Unwanted
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., handles: _Optional[_Union[Handles, _Mapping]] = ..., held_values: _Optional[_Union[HeldValues, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
+    node_keys: NodeKeys
+    keyring: Keyring
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., handles: _Optional[_Union[Handles, _Mapping]] = ..., held_values: _Optional[_Union[HeldValues, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ..., node_keys: _Optional[_Union[NodeKeys, _Mapping]] = ..., keyring: _Optional[_Union[Keyring, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "features", "role", "session_id", "runtime", "node")
@@ -143,7 +147,7 @@ class Runtime(_message.Message):
     def __init__(self, python: _Optional[str] = ..., implementation: _Optional[str] = ..., easyremote: _Optional[str] = ..., cloudpickle: _Optional[str] = ..., numpy: _Optional[str] = ..., platform: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain", "values")
+    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain", "values", "identity", "sealed_only")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +165,8 @@ class NodeState(_message.Message):
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_ONLY_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     slots: int
     offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
@@ -171,7 +177,9 @@ class NodeState(_message.Message):
     holdings: _containers.RepeatedCompositeFieldContainer[Holding]
     drain: Drain
     values: _containers.RepeatedCompositeFieldContainer[HeldValue]
-    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., values: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ...) -> None: ...
+    identity: bytes
+    sealed_only: bool
+    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., values: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ..., identity: _Optional[bytes] = ..., sealed_only: _Optional[bool] = ...) -> None: ...
 
 class Capacity(_message.Message):
     __slots__ = ("millicpus", "memory_bytes", "gpus", "shares_cpus", "shares_memory")
@@ -384,7 +392,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "refs")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "refs", "seal")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +413,7 @@ class Submit(_message.Message):
     HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     REFS_FIELD_NUMBER: _ClassVar[int]
+    SEAL_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     function: str
     code: Code
@@ -425,7 +434,8 @@ class Submit(_message.Message):
     hedge_of: bytes
     grant: Grant
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...) -> None: ...
+    seal: Seal
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
 
 class Ref(_message.Message):
     __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file")
@@ -440,6 +450,106 @@ class Ref(_message.Message):
     node_id: str
     shared_file: str
     def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ...) -> None: ...
+
+class Seal(_message.Message):
+    __slots__ = ("statement", "signature", "admission", "admissions")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
+    ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    signature: bytes
+    admission: Admission
+    admissions: _containers.RepeatedCompositeFieldContainer[Admission]
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ...) -> None: ...
+
+class CallStatement(_message.Message):
+    __slots__ = ("epoch", "call_id", "function", "code_kind", "code_digest", "spec", "node_id", "session_id", "retries", "expires", "issued", "keep", "accept", "ref_ids", "tasks", "python", "retries_set")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    CODE_KIND_FIELD_NUMBER: _ClassVar[int]
+    CODE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    REF_IDS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_SET_FIELD_NUMBER: _ClassVar[int]
+    epoch: bytes
+    call_id: bytes
+    function: str
+    code_kind: int
+    code_digest: str
+    spec: bytes
+    node_id: str
+    session_id: str
+    retries: int
+    expires: float
+    issued: float
+    keep: bool
+    accept: str
+    ref_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    tasks: int
+    python: str
+    retries_set: bool
+    def __init__(self, epoch: _Optional[bytes] = ..., call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code_kind: _Optional[int] = ..., code_digest: _Optional[str] = ..., spec: _Optional[bytes] = ..., node_id: _Optional[str] = ..., session_id: _Optional[str] = ..., retries: _Optional[int] = ..., expires: _Optional[float] = ..., issued: _Optional[float] = ..., keep: _Optional[bool] = ..., accept: _Optional[str] = ..., ref_ids: _Optional[_Iterable[bytes]] = ..., tasks: _Optional[int] = ..., python: _Optional[str] = ..., retries_set: _Optional[bool] = ...) -> None: ...
+
+class Admission(_message.Message):
+    __slots__ = ("statement", "signature")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    signature: bytes
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class AdmissionStatement(_message.Message):
+    __slots__ = ("node_key", "client", "epoch", "expires", "wrapped")
+    NODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    WRAPPED_FIELD_NUMBER: _ClassVar[int]
+    node_key: bytes
+    client: bytes
+    epoch: bytes
+    expires: float
+    wrapped: bytes
+    def __init__(self, node_key: _Optional[bytes] = ..., client: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., expires: _Optional[float] = ..., wrapped: _Optional[bytes] = ...) -> None: ...
+
+class Keyring(_message.Message):
+    __slots__ = ("admissions", "complete")
+    ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    admissions: _containers.RepeatedCompositeFieldContainer[Admission]
+    complete: bool
+    def __init__(self, admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class NodeKeys(_message.Message):
+    __slots__ = ("nodes", "gone", "complete")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeKey]
+    gone: _containers.RepeatedScalarFieldContainer[str]
+    complete: bool
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeKey, _Mapping]]] = ..., gone: _Optional[_Iterable[str]] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class NodeKey(_message.Message):
+    __slots__ = ("node_id", "identity", "sealed_only")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    identity: bytes
+    sealed_only: bool
+    def __init__(self, node_id: _Optional[str] = ..., identity: _Optional[bytes] = ..., sealed_only: _Optional[bool] = ...) -> None: ...
 
 class Handles(_message.Message):
     __slots__ = ("held", "released", "complete")
@@ -660,7 +770,7 @@ class Synced(_message.Message):
     def __init__(self) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "busy_s", "output", "display", "progress", "item", "result", "error", "items", "failure", "returned")
+    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "busy_s", "output", "display", "progress", "item", "result", "error", "items", "failure", "returned", "sealed")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -677,6 +787,7 @@ class Event(_message.Message):
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
     seq: int
@@ -693,7 +804,8 @@ class Event(_message.Message):
     items: Items
     failure: ErrorInfo
     returned: Returned
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., busy_s: _Optional[float] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ...) -> None: ...
+    sealed: bytes
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., busy_s: _Optional[float] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class Items(_message.Message):
     __slots__ = ("data",)
