@@ -11,14 +11,15 @@ import json
 import os
 import socket
 import tomllib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from easyremote.config import DEFAULT_PORT
-from easyremote.errors import AuthError, GatewayNotFound, UsageError
-from easyremote.security.files import config_folder
+from easyremote.errors import GatewayNotFound, UsageError
+from easyremote.security.files import check_private, config_folder, read_private, write_private
 
 ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
 TOKEN_VARIABLE = "EASYREMOTE_TOKEN"
@@ -34,12 +35,22 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A gateway's address with what opens it. `source` says where that was found, for messages."""
+    """A gateway's address with what opens it. `source` says where that was found, for messages.
+
+    `is_own`: it is this user's own gateway on this machine, as its live connection file says, so that whatever comes from it is
+    as good as what this process itself makes. Any other is somebody else's, also one behind a tunnel that begins here. It is
+    looked up anew by `refresh`: the gateway may not have started when the endpoint was made.
+    `tls`: spoken in TLS; with `fingerprint` (hexadecimal SHA-256 of the gateway's public key) only with the gateway that has
+    this key, without it with one whose certificate the system trusts for this host.
+    """
 
     address: str
     token: str
     source: str
     is_discovered: bool = False  # no token was given: it is the local gateway's own, found on this machine
+    is_own: bool = False
+    tls: bool = False
+    fingerprint: str = ""
 
     def metadata(self, **extra: str) -> tuple[tuple[str, str], ...]:
         return (
@@ -53,13 +64,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFile:
-    """What a gateway leaves for the programs of its user."""
+    """What a gateway leaves for the programs of its user. `birth` tells its process from a later one that has the same number;
+    `fingerprint` is that of its key when it speaks TLS."""
 
     address: str
     token: str
     pid: int
     started: float
     host: str
+    fingerprint: str = ""
+    birth: str = ""
 
 
 _in_this_process: dict[str, ConnectionFile] = {}
@@ -87,12 +101,7 @@ def publish(record: ConnectionFile) -> Path:
     """Write the connection file of a gateway that runs in this process."""
     _in_this_process[record.address] = record
     path = runtime_folder() / f"gateway-{_port_of(record.address)}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(record), file)
-    temporary.replace(path)
+    write_private(path, json.dumps(asdict(replace(record, birth=_birth_of(record.pid)))).encode())
     return path
 
 
@@ -134,11 +143,10 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
         return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE)
     if _in_this_process:
         newest = max(_in_this_process.values(), key=lambda record: record.started)
-        return Endpoint(newest.address, token or newest.token, "the gateway of this process", not token)
-    files = [record for record in _connection_files() if _is_alive(record.pid)]
-    if files:
+        return _own(newest, token, "the gateway of this process")
+    if files := _live_records():
         newest = max(files, key=lambda record: record.started)
-        return Endpoint(newest.address, token or newest.token, "the connection file of this user", not token)
+        return _own(newest, token, "the connection file of this user")
     configured = _config_file()
     if configured.get("address"):
         return _with_token(normalize(configured["address"]), token or configured.get("token"), "the configuration file")
@@ -151,13 +159,12 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
 
 def refresh(endpoint: Endpoint) -> Endpoint:
     """Look the same gateway up again: after a restart its token may be another. One that was given stays."""
-    if not endpoint.is_discovered:
+    if not (endpoint.is_discovered or endpoint.is_own or is_loopback(endpoint.address)):
         return endpoint
-    records = [*_in_this_process.values(), *_connection_files()] if _host_of(endpoint.address) in _LOOPBACK else []
-    for record in records:
-        if _same(record.address, endpoint.address) and _is_alive(record.pid):
-            return replace(endpoint, token=record.token)
-    return endpoint
+    record = _record_of(endpoint.address)
+    if record is None:
+        return replace(endpoint, is_own=False)
+    return _own(record, "" if endpoint.is_discovered else endpoint.token, endpoint.source)
 
 
 def normalize(address: str) -> str:
@@ -177,29 +184,52 @@ def normalize(address: str) -> str:
 
 def _with_token(address: str, token: str | None, source: str) -> Endpoint:
     token = token or os.environ.get(TOKEN_VARIABLE)
+    if record := _record_of(address):
+        return _own(record, token, source)
     is_discovered = not token  # or will be: the gateway may not have started yet
-    if not token:
-        known = [*_in_this_process.values(), *_connection_files()] if _host_of(address) in _LOOPBACK else []
-        token = next((record.token for record in known if _same(record.address, address)), None)
     if not token:
         configured = _config_file()
         if configured.get("address") and normalize(configured["address"]) == address:
             token = configured.get("token")
-            is_discovered = is_discovered and not token
+            is_discovered = not token
     return Endpoint(address, token or "", source, is_discovered)
 
 
-def _connection_files() -> list[ConnectionFile]:
+def _own(record: ConnectionFile, token: str | None, source: str) -> Endpoint:
+    """This user's gateway of that record, opened by the given token or else by its own."""
+    return Endpoint(
+        record.address,
+        token or record.token,
+        source,
+        is_discovered=not token,
+        is_own=True,
+        tls=bool(record.fingerprint),
+        fingerprint=record.fingerprint,
+    )
+
+
+def _record_of(address: str) -> ConnectionFile | None:
+    """Of this user's live gateway at that address."""
+    for record in [*_in_this_process.values(), *_live_records()]:
+        if _same(record.address, address):
+            return record
+    return None
+
+
+def _live_records() -> list[ConnectionFile]:
+    """Of this user's gateways on this machine. Raises AuthError for a file that others can read or replace."""
     records: list[ConnectionFile] = []
     for path in runtime_folder().glob("gateway-*.json"):
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # it may vanish, or be of another version
-            is_open_to_others = bool(path.stat().st_mode & 0o077)
-            record = ConnectionFile(**json.loads(path.read_text()))
-            if record.host == socket.gethostname():  # home folders are shared between machines
+            record = _parse(read_private(path, "the token of a gateway"))
+            if record.host == socket.gethostname() and _is_alive(record):  # home folders are shared between machines
                 records.append(record)
-                if is_open_to_others:
-                    raise AuthError(f"{path} can be read by other users, so its token isn't secret any more; delete it")
     return records
+
+
+def _parse(text: bytes) -> ConnectionFile:
+    facts: dict[str, Any] = json.loads(text)
+    return ConnectionFile(**{field.name: facts[field.name] for field in fields(ConnectionFile) if field.name in facts})
 
 
 def _config_path() -> Path:
@@ -207,22 +237,35 @@ def _config_path() -> Path:
 
 
 def _config_file() -> dict[str, str]:
+    path = _config_path()
     try:
-        return tomllib.loads(_config_path().read_text())
+        configured = tomllib.loads(path.read_text())
     except OSError:
         return {}
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{_config_path()} isn't TOML: {error}") from error
+        raise UsageError(f"{path} isn't TOML: {error}") from error
+    if configured.get("token"):
+        check_private(path, "the token")
+    return configured
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(record: ConnectionFile) -> bool:
+    """Whether the process that wrote it lives. Its number may have gone to another, whose port is anybody's."""
     try:
-        os.kill(pid, 0)
+        os.kill(record.pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        return True
-    return True
+    except OSError:  # another user's: the number was given away
+        return False
+    return not record.birth or record.birth == _birth_of(record.pid)
+
+
+def _birth_of(pid: int) -> str:
+    """When the process began, in the kernel's own count; empty where the system doesn't tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _same(one: str, other: str) -> bool:

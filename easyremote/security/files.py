@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 import platformdirs
@@ -13,6 +14,9 @@ from easyremote.errors import AuthError
 
 CONFIG_VARIABLE = "EASYREMOTE_CONFIG_DIR"
 """Set to a folder: keys, credentials and config.toml are there, instead of in the user's own configuration folder."""
+
+MAX_BYTES = 1024 * 1024
+"""A longer file is none of ours."""
 
 
 def config_folder() -> Path:
@@ -23,21 +27,43 @@ def config_folder() -> Path:
 def read_private(path: Path, what: str) -> bytes:
     """The bytes of a file that no other user may read or change. `what` it is, for messages.
 
-    Raises FileNotFoundError, and AuthError where others may: its secret may be known, or its content be another's.
+    Raises FileNotFoundError, and AuthError where others may, or can put another in its place: its secret may be known, or its
+    content be another's.
     """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if os.name == "posix" and status.st_mode & 0o077:
-            mode = status.st_mode & 0o777
-            raise AuthError(
-                f"{what} in {path} is open to other users (mode {mode:04o}). If only you can have used it, make it yours: "
-                f"chmod 600 {path}; else delete it"
-            )
-        if os.name == "posix" and status.st_uid not in (os.getuid(), 0):
-            raise AuthError(
-                f"{what} in {path} belongs to another user (uid {status.st_uid}); delete it, or move it away"
-            )
-        return file.read()
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    )  # a pipe in its place mustn't keep us waiting
+    with os.fdopen(descriptor, "rb") as file:
+        check_private(path, what, os.fstat(file.fileno()))  # of what was opened: the name may mean another file by now
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise AuthError(f"{path} isn't {what}: it has more than {MAX_BYTES} bytes")
+    return content
+
+
+def check_private(path: Path, what: str, status: os.stat_result | None = None) -> None:
+    """Raises AuthError where others may read or change the file, or can put another in its place."""
+    status = status or path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise AuthError(f"{path} isn't {what}: it is no ordinary file; remove it")
+    if os.name != "posix":  # modes say nothing there; the user's own folders are closed to others
+        return
+    if status.st_mode & 0o077:
+        raise AuthError(
+            f"{what} in {path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}). If only you can have used "
+            f"it, make it yours: chmod 600 {path}; else delete it"
+        )
+    if status.st_uid not in (os.getuid(), 0):
+        raise AuthError(f"{what} in {path} belongs to another user (uid {status.st_uid}); delete it, or move it away")
+    folder = path.parent.stat()
+    is_shared = (
+        folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX
+    )  # sticky: only its owner can replace a file
+    if is_shared or folder.st_uid not in (os.getuid(), 0):
+        raise AuthError(
+            f"other users can put files into {path.parent} (mode {stat.S_IMODE(folder.st_mode):04o}, uid {folder.st_uid}), so "
+            f"{what} in {path.name} may be theirs; close the folder to them: chmod 700 {path.parent}"
+        )
 
 
 def write_private(path: Path, content: bytes) -> None:
