@@ -17,6 +17,7 @@ from easyremote.config import DEFAULT_PORT, GATEWAY_DRAIN_GRACE_S, GatewaySettin
 from easyremote.core.broker import Broker
 from easyremote.core.strategies import make_strategy
 from easyremote.errors import PortInUse, UsageError
+from easyremote.security.tokens import TokenStore
 from easyremote.transport.listener import Listener
 from easyremote.transport.loop import shared_loop
 
@@ -61,6 +62,7 @@ class Server:
         make_strategy(self._settings.default_strategy)
         self.token = token or secrets.token_urlsafe(32)
         self._journal = journal
+        self._tokens: TokenStore | None = None
         self._listener: Listener | None = None
         self._keeper: Keeper | None = None
         self._record: discovery.ConnectionFile | None = None
@@ -98,16 +100,24 @@ class Server:
     async def _open(self) -> Listener:
         now = time.monotonic()
         broker = Broker(secrets.token_bytes(16), self._settings, __version__, now)
-        listener = Listener(broker, self.token)
+        tokens = TokenStore(None, self.token)
+        listener = Listener(broker, tokens)
         try:
+            if self._wanted_port:
+                tokens.open(_tokens_path(self._wanted_port))
             if self._wanted_port or isinstance(self._journal, (str, os.PathLike)):
                 await self._keep_jobs(listener, self._wanted_port or 0)  # before nodes bring back what they run of them
             await self._listen(listener)
             if self._keeper is None:
                 await self._keep_jobs(listener, listener.port)
+            if not self._wanted_port:
+                tokens.open(_tokens_path(listener.port))
         except BaseException:
             await self._stop_keeping()
+            if listener.port:
+                await listener.stop("the gateway couldn't start")
             raise
+        self._tokens = tokens
         return listener
 
     async def _listen(self, listener: Listener) -> None:
@@ -209,6 +219,13 @@ class Server:
         return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
 
     @property
+    def tokens(self) -> TokenStore:
+        """The tokens that open this gateway beside its own, `token`, while it runs. Raises UsageError when it doesn't."""
+        if self._listener is None or self._tokens is None:
+            raise UsageError("a gateway's tokens can be had while it runs; start it first")
+        return self._tokens
+
+    @property
     def open_calls(self) -> int:
         """Calls that nodes have, those included whose end isn't collected yet."""
         return self._listener.broker.open_count if self._listener is not None else 0
@@ -232,3 +249,7 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.address}>" if self.is_running else "<Server, not running>"
+
+
+def _tokens_path(port: int) -> Path:
+    return discovery.state_folder() / f"tokens-{port}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
+from easyremote.core.access import Access
 from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
 from easyremote.core.resources import MAX_LABEL, MAX_LABELS
 from easyremote.core.strategies import known_strategies
@@ -21,6 +22,7 @@ SOONEST_S, LATEST_S = 0.1, 30.0
 
 def refuse_hello(
     hello: pb.Hello,
+    access: Access,
     sessions: Mapping[bytes, Session],
     nodes: Mapping[str, Node],
     settings: GatewaySettings,
@@ -36,6 +38,8 @@ def refuse_hello(
     if len(hello.session_id) != 16 or hello.role not in (pb.ROLE_CLIENT, pb.ROLE_NODE):
         return pb.Refused(code="remote_protocol", message="a hello needs a role and a session id of 16 bytes")
     known = sessions.get(hello.session_id)
+    if known is not None and known.access.token_id != access.token_id:  # who knows a session's id isn't it
+        return pb.Refused(code="auth", message="this session belongs to another token")
     if known is None and len(sessions) >= settings.max_sessions:
         return pb.Refused(
             code="overloaded", message=f"{len(sessions)} peers are connected, the bound", retry_after_s=5.0

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from easyremote.config import GatewaySettings
+from easyremote.core.access import OWNER, Access
 from easyremote.core.attempts import Attempts
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.endings import Endings
@@ -103,10 +104,10 @@ class Broker:
 
     # ---- what happened -------------------------------------------------------------------------------------------
 
-    def connected(self, conn: int, hello: pb.Hello, now: float) -> list[Action]:
-        """A connection said hello. Answers with Welcome, or Refused and Close."""
+    def connected(self, conn: int, hello: pb.Hello, now: float, access: Access = OWNER) -> list[Action]:
+        """A connection said hello, and has shown a token that allows `access`. Answers with Welcome, or Refused and Close."""
         self._state.now = now
-        self._peers.connected(conn, hello)
+        self._peers.connected(conn, hello, access)
         return self._take()
 
     def received(self, conn: int, frames: Iterable[pb.Frame], now: float) -> list[Action]:
@@ -145,9 +146,10 @@ class Broker:
         """
         return self._relay.chunk(session_id, chunk, len(chunk.data) if size is None else size)
 
-    def knows(self, session_id: bytes) -> bool:
-        """Whether a transfer stream may be attached to this session."""
-        return session_id in self._sessions
+    def knows(self, session_id: bytes, access: Access = OWNER) -> bool:
+        """Whether a transfer stream may be attached to this session: one of the same token."""
+        session = self._sessions.get(session_id)
+        return session is not None and session.access.token_id == access.token_id
 
     def connection_of(self, session_id: bytes) -> int | None:
         """The connection that this session has now."""

@@ -6,6 +6,7 @@ A process that stood still itself forgives its peers that silence.
 from __future__ import annotations
 
 from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION
+from easyremote.core.access import Access
 from easyremote.core.admission import refuse_hello
 from easyremote.core.attempts import withdrawn
 from easyremote.core.dispatching import Dispatching
@@ -35,14 +36,15 @@ class Peers:
         self._nodes = nodes
         self._incarnations = 0
 
-    def connected(self, conn: int, hello: pb.Hello) -> None:
+    def connected(self, conn: int, hello: pb.Hello, access: Access) -> None:
         """A connection said hello. Answers with Welcome, or Refused and Close."""
-        refusal = refuse_hello(hello, self._sessions, self._placing.nodes, self._settings, self._state.version)
+        refusal = refuse_hello(hello, access, self._sessions, self._placing.nodes, self._settings, self._state.version)
         if refusal is not None:
             self._state.actions += [Send(conn, pb.Frame(refused=refusal)), Close(conn)]
             return
         known = self._sessions.get(hello.session_id)
         session = known or self._new_session(hello)
+        session.access = access
         self._attach(session, conn)
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
@@ -54,6 +56,7 @@ class Peers:
             version=self._state.version,
             node_id=hello.node.node_id,
             incarnation=session.incarnation,
+            roles=sorted(access.roles),
         )
         self._send(session, pb.Frame(welcome=welcome))
         if hello.role == pb.ROLE_NODE:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from easyremote.core.access import OWNER, Access
 from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.fairness import MAX_PRIORITY, Share
 from easyremote.core.resources import Ask, Room
@@ -103,6 +104,7 @@ class Session:
     heard_at: float
     sent_at: float
     incarnation: int = 0
+    access: Access = OWNER  # of the token that its newest connection has shown
     knows_drain: bool = False  # it understands HandedBack and Withdrawn
     away_since: float | None = None
     vouched_at: float = 0.0  # when its process was seen alive last, though it said nothing

@@ -1,1 +1,1 @@
-"""Who may do what: keys of people and machines, and what they sign. `cryptography` is loaded only where keys are used."""
+"""Who may do what: tokens, keys of people and machines, and what they sign. `cryptography` is loaded only where keys are used."""

@@ -66,6 +66,17 @@ def check_private(path: Path, what: str, status: os.stat_result | None = None) -
         )
 
 
+def check_folder(folder: Path, what: str) -> None:
+    """Raises AuthError where others could look into the folder that has `what`, or change what is there."""
+    with contextlib.suppress(FileNotFoundError):
+        status = folder.stat()
+        if os.name == "posix" and (status.st_mode & 0o077 or status.st_uid != os.getuid()):
+            raise AuthError(
+                f"the folder of {what}, {folder}, is open to other users (mode {status.st_mode & 0o777:04o}); make it yours: "
+                f"chmod 700 {folder}"
+            )
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replace the file, in one step: a reader finds the old one or the new one."""
     temporary = _temporary(path, content)

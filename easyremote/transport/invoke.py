@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 import grpc
 
+from easyremote.core.access import Access
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action
 from easyremote.runtime import this_runtime
+from easyremote.security.tokens import TokenStore
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -27,7 +29,9 @@ class Host(Protocol):
     """What the listener gives."""
 
     broker: Broker
+    tokens: TokenStore
 
+    async def access_of(self, context: Any) -> Access: ...
     def add_connection(self, connection: Any) -> int: ...
     def remove_connection(self, conn: int) -> None: ...
     def perform(self, actions: list[Action]) -> None: ...
@@ -58,7 +62,7 @@ class Invoker:
 
     async def _events(self, request: pb.InvokeRequest, context: Any) -> AsyncIterator[pb.Event]:
         """The items and the result of one call; an error ends the RPC with its status."""
-        guest = _Guest(self._host)
+        guest = _Guest(self._host, await self._host.access_of(context))
         guest.tell(pb.Frame(submit=_submission(request)))
         try:
             while True:
@@ -79,14 +83,14 @@ class Invoker:
 class _Guest:
     """Stands for a connection."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, access: Access) -> None:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._frames: asyncio.Queue[pb.Frame | None] = asyncio.Queue()
         self._conn = host.add_connection(self)
         hello = pb.Hello(protocol_min=1, protocol_max=1, role=pb.ROLE_CLIENT, session_id=secrets.token_bytes(16))
         hello.runtime.CopyFrom(this_runtime())
-        host.perform(host.broker.connected(self._conn, hello, monotonic()))
+        host.perform(host.broker.connected(self._conn, hello, monotonic(), access))
 
     def put(self, frame: pb.Frame) -> None:
         self._frames.put_nowait(frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from time import monotonic
 from typing import Any, Protocol
@@ -13,9 +12,11 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from easyremote.core.access import Access
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, AskKeeper, Close, Send, SendChunk
 from easyremote.errors import PortInUse
+from easyremote.security.tokens import TokenStore
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
 from easyremote.transport.local_listener import LocalListener
@@ -27,8 +28,11 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 _log = logging.getLogger("easyremote")
 
 SERVICE = "easyremote.v1.Gateway"
+JOIN = f"/{SERVICE}/Join"
 TICK_S = 0.25
 DRAIN_TICK_S = 0.02
+
+_BEARER = b"Bearer "
 
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
@@ -45,15 +49,15 @@ class Keeper(Protocol):
 class Listener:
     """Serves one broker. Runs on the loop where it was made."""
 
-    def __init__(self, broker: Broker, token: str) -> None:
+    def __init__(self, broker: Broker, tokens: TokenStore) -> None:
         self.broker = broker
+        self.tokens = tokens
         self.port = 0
         self.keeper: Keeper | None = None
-        self._token = token
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
         self._invoker = Invoker(self)
-        self._local = LocalListener(self, token)
+        self._local = LocalListener(self)
         self._chunk_queues: dict[bytes, asyncio.Queue[WireChunk | None]] = {}
         self._next_conn = 0
         self._server: Any = None
@@ -63,7 +67,7 @@ class Listener:
 
     async def start(self, host: str, port: int) -> int:
         """Bind and serve, on a Unix socket too. Returns the port. Raises PortInUse."""
-        self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self._token)])
+        self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self.tokens)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -188,7 +192,16 @@ class Listener:
         self._connections[self._next_conn] = connection
         return self._next_conn
 
+    async def access_of(self, context: Any) -> Access:
+        """What whoever makes this RPC may do. The doorkeeper has let it in, perhaps a moment before its token was revoked."""
+        access = self.tokens.access_of(_token_in(context.invocation_metadata()), monotonic())
+        if access is None:
+            await _abort(None, context)
+        assert access is not None, "an abort raises"
+        return access
+
     async def _session(self, _: Any, context: Any) -> None:
+        access = await self.access_of(context)
         try:
             first = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         except TimeoutError:
@@ -201,7 +214,7 @@ class Listener:
         # gRPC's own threads answer its pings while Python says nothing; without an answer it ends the connection.
         connection = Connection(wake.set, handler.cancel, lives=lambda: True)
         conn = self.add_connection(connection)
-        self.perform(self.broker.connected(conn, first.frames[0].hello, monotonic()))
+        self.perform(self.broker.connected(conn, first.frames[0].hello, monotonic(), access))
         reader = self._loop.create_task(self._read(conn, connection, context))
         try:
             await self._write(connection, wake, context)
@@ -233,8 +246,9 @@ class Listener:
     # ---- transfer streams ----------------------------------------------------------------------------------------
 
     async def _transfer(self, _: Any, context: Any) -> None:
+        access = await self.access_of(context)
         session_id = _from_hex(dict(context.invocation_metadata()).get("easyremote-session", ""))
-        if not self.broker.knows(session_id):
+        if not self.broker.knows(session_id, access):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such session is connected")
         queue: asyncio.Queue[WireChunk | None] = asyncio.Queue(_MAX_CHUNKS_WAITING)
         replaced = self._chunk_queues.get(session_id)
@@ -291,19 +305,30 @@ class Listener:
 
 
 class _Doorkeeper(grpc.aio.ServerInterceptor):
-    """Lets nobody in without the token, whatever the method. The refusal is the same for every reason."""
+    """Lets nobody in without a token, whatever the method. The refusal is the same for every reason.
 
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
+    What the token allows is for each method to ask. An invitation opens `Join` and nothing else.
+    """
+
+    def __init__(self, tokens: TokenStore) -> None:
+        self._tokens = tokens
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        given = b""
-        for key, value in handler_call_details.invocation_metadata:
-            if key == "authorization":
-                given = value.encode() if isinstance(value, str) else value
-        if hmac.compare_digest(given, self._expected):
-            return await continuation(handler_call_details)
-        return _refuse
+        token, now = _token_in(handler_call_details.invocation_metadata), monotonic()
+        if handler_call_details.method == JOIN:
+            is_welcome = self._tokens.invitation_of(token, now) is not None
+        else:
+            is_welcome = self._tokens.access_of(token, now) is not None
+        return await continuation(handler_call_details) if is_welcome else _refuse
+
+
+def _token_in(metadata: Any) -> bytes:
+    """What was shown as a token."""
+    for key, value in metadata:
+        if key == "authorization":
+            given = value.encode(errors="replace") if isinstance(value, str) else value
+            return given[len(_BEARER) :] if given.startswith(_BEARER) else b""
+    return b""
 
 
 async def _abort(_: Any, context: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 from pathlib import Path
 from time import monotonic
 
 from easyremote import discovery
+from easyremote.core.access import Access
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Host
 from easyremote.transport.local_stream import BatchProtocol
@@ -29,9 +29,8 @@ _MAX_TOKEN_BYTES = 4096
 class LocalListener:
     """Serves the sessions that come over the socket. Where it can't be made, peers come over gRPC."""
 
-    def __init__(self, host: Host, token: str) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._token = token.encode()
         self._server: asyncio.AbstractServer | None = None
         self._path: Path | None = None
         self._inode = 0
@@ -64,22 +63,21 @@ class LocalListener:
         await asyncio.gather(*(peer.over.wait() for peer in self._peers))
 
     def _protocol(self) -> BatchProtocol:
-        peer = _Peer(self._host, self._token, self._peers)
+        peer = _Peer(self._host, self._peers)
         return peer.protocol
 
 
 class _Peer:
     """One connection: the token, the hello, and then its session."""
 
-    def __init__(self, host: Host, token: bytes, peers: set[_Peer]) -> None:
+    def __init__(self, host: Host, peers: set[_Peer]) -> None:
         loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
         self.protocol = BatchProtocol(self._next_batch, self._received, self._ended, _MAX_TOKEN_BYTES)
         self._host = host
-        self._token = token
         self._peers = peers
         self._clock = monotonic
-        self._is_known = False
+        self._access: Access | None = None
         self._conn: int | None = None
         self._connection = Connection(self._wake, self.protocol.cut, self._lives)
         self._timer = loop.call_later(HELLO_TIMEOUT_S, self.protocol.cut)
@@ -99,11 +97,11 @@ class _Peer:
         if self._conn is not None:
             batch = pb.Batch.FromString(message)
             self._host.perform(self._host.broker.received(self._conn, batch.frames, self._clock()))
-        elif not self._is_known:
-            if not hmac.compare_digest(message, self._token):
+        elif self._access is None:
+            self._access = self._host.tokens.access_of(message, self._clock())
+            if self._access is None:
                 self.protocol.cut()  # it will try over gRPC, and be told there
                 return
-            self._is_known = True
             self.protocol.unpacker.limit = MAX_MESSAGE_BYTES
         else:
             frames = pb.Batch.FromString(message).frames
@@ -112,7 +110,8 @@ class _Peer:
                 return
             self._timer.cancel()
             self._conn = self._host.add_connection(self._connection)
-            self._host.perform(self._host.broker.connected(self._conn, frames[0].hello, self._clock()))
+            hello = frames[0].hello
+            self._host.perform(self._host.broker.connected(self._conn, hello, self._clock(), self._access))
 
     def _next_batch(self) -> list[pb.Frame]:
         return take_batch(self._connection.outbox) if self._connection.outbox else []

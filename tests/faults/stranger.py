@@ -29,7 +29,8 @@ class Stranger:
         self._inbox: queue.SimpleQueue[bytes | grpc.RpcError | None] = queue.SimpleQueue()
         self._frames: list[pb.Frame] = []
         call: Any = self._channel.stream_stream(method)
-        headers = (("authorization", f"Bearer {server.token}"), *metadata.items())
+        metadata.setdefault("authorization", f"Bearer {server.token}")
+        headers = tuple(metadata.items())
         self._call = call(iter(self._outbox.get, None), metadata=headers)
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -9,6 +9,7 @@ import pytest
 from easyremote.config import GatewaySettings
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action
+from easyremote.security.tokens import TokenStore
 from easyremote.transport import listener
 from easyremote.transport.listener import Listener
 
@@ -36,7 +37,7 @@ def test_a_gateway_whose_tick_raises_says_so_and_goes_on(
 
     async def run() -> None:
         broker = Faulty()
-        served = Listener(broker, "token")
+        served = Listener(broker, TokenStore(None, "token"))
         await served.start("127.0.0.1", 0)
         try:
             await asyncio.wait_for(broker.went_on.wait(), 30)

@@ -326,7 +326,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[int] = ..., has_default: _Optional[bool] = ..., default_text: _Optional[str] = ..., annotation_text: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "features", "gateway_id", "resumed", "heartbeat_s", "grace_s", "version", "node_id", "incarnation")
+    __slots__ = ("protocol", "features", "gateway_id", "resumed", "heartbeat_s", "grace_s", "version", "node_id", "incarnation", "roles")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -336,6 +336,7 @@ class Welcome(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     gateway_id: bytes
@@ -345,7 +346,8 @@ class Welcome(_message.Message):
     version: str
     node_id: str
     incarnation: int
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., gateway_id: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., heartbeat_s: _Optional[float] = ..., grace_s: _Optional[float] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., gateway_id: _Optional[bytes] = ..., resumed: _Optional[bool] = ..., heartbeat_s: _Optional[float] = ..., grace_s: _Optional[float] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("code", "message", "retry_after_s")
@@ -392,7 +394,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "refs", "seal")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "plain_only", "owner", "allowed_nodes", "refs", "seal")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +414,9 @@ class Submit(_message.Message):
     EARLIER_FIELD_NUMBER: _ClassVar[int]
     HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_NODES_FIELD_NUMBER: _ClassVar[int]
     REFS_FIELD_NUMBER: _ClassVar[int]
     SEAL_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
@@ -433,9 +438,12 @@ class Submit(_message.Message):
     earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
     hedge_of: bytes
     grant: Grant
+    plain_only: bool
+    owner: str
+    allowed_nodes: _containers.RepeatedScalarFieldContainer[str]
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
     seal: Seal
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., plain_only: _Optional[bool] = ..., owner: _Optional[str] = ..., allowed_nodes: _Optional[_Iterable[str]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
 
 class Ref(_message.Message):
     __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file")

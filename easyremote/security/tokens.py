@@ -1,0 +1,337 @@
+"""The tokens of one gateway: who may come in, and what each may do. Only digests of their secrets are kept.
+
+Rules:
+- A token is `er_ID_SECRET`. The id is public, and what lists, logs and records of jobs show; the secret is 256 random bits, so a
+  plain SHA-256 of it is as good as a slow hash would be.
+- Whatever is wrong with a token that is shown, it is looked up with the same work, and the answer is the same: nobody.
+- A token ends at a time of day, and after a span on the clock that nobody sets, whichever comes first.
+- An invitation is a record that opens nothing but `Join`, where it is exchanged for a token.
+- The file is written before a change counts. One process has it open: the gateway whose port is in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from easyremote.core.access import OWNER, Access, Role
+from easyremote.errors import AuthError, OverloadedError, UsageError
+from easyremote.security.files import check_folder, read_private, write_private
+
+MAX_TOKENS = 1000
+"""Of one gateway. At this many those that have expired make room."""
+
+MAX_PATTERNS = 100
+"""Of functions, and of nodes, in one token; each of at most 200 characters."""
+
+MAX_NAME = 100
+"""Characters of a token's name."""
+
+MAX_TOKEN_BYTES = 4096
+"""Of what is shown as a token, so much is looked at."""
+
+INVITATION = "invitation"
+
+_VERSION = 1
+
+_WHAT = "the gateway's tokens"
+
+_NO_DIGEST = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
+"""Of nothing that anybody knows: what an unknown id is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token without its secret. Times are seconds since 1970; `expires` None: never.
+
+    `kind`: "token", or "invitation": then it may do nothing but be exchanged for a token with `for_roles`, and with `once` it is
+    gone then.
+    """
+
+    token_id: str
+    name: str
+    roles: tuple[Role, ...]
+    created: float
+    digest: str
+    functions: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    max_calls: int = 0
+    max_bytes: int = 0
+    calls_per_s: float = 0.0
+    expires: float | None = None
+    kind: str = "token"
+    for_roles: tuple[Role, ...] = ()
+    once: bool = False
+
+    def __repr__(self) -> str:
+        return f"TokenRecord({self.token_id!r}, {self.name!r}, {self.kind})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A record with what it means while this process lives. `access` is None for an invitation."""
+
+    record: TokenRecord
+    digest: bytes
+    ends_at: float  # on the monotonic clock
+    access: Access | None
+
+
+class TokenStore:
+    """Thread-safe. `owner_token`: the gateway's own, which is in no file of this store.
+
+    `path` None: nothing outlives this process. Nothing is written before the first token is made.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        owner_token: str,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self._owner = _digest(owner_token.encode())
+        self._wall = wall
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._seen = 0.0  # no time of day before this one is believed
+        self._known: dict[str, _Known] = {}  # replaced as a whole, so that readers need no lock
+
+    def open(self, path: Path | None = None) -> None:
+        """Read what is there. Raises AuthError when others could have read it, or it isn't such a file."""
+        self.path = path or self.path
+        if self.path is None or not self.path.exists():
+            return
+        check_folder(self.path.parent, _WHAT)
+        data = read_private(self.path, _WHAT)
+        with self._lock:
+            try:
+                content = json.loads(data)
+                version, records = int(content["version"]), content["tokens"]
+                if version > _VERSION:
+                    raise AuthError(
+                        f"{self.path} was written by a newer EasyRemote (version {version}); upgrade this one"
+                    )
+                self._seen = float(content["written"])
+                self._known = {record.token_id: self._knows(record) for record in map(_record_of, records)}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise AuthError(
+                    f"{self.path} isn't a list of tokens ({type(error).__name__}: {error}); move it away, and make new tokens"
+                ) from error
+
+    # ---- who is it -----------------------------------------------------------------------------------------------
+
+    def access_of(self, token: str | bytes, now: float) -> Access | None:
+        """What this token allows at `now`, on the monotonic clock; None for whatever isn't one, or isn't one any more."""
+        known, is_owner = self._find(token)
+        is_valid = known is not None and now < known.ends_at and self._now() < _end_of(known.record)
+        if is_owner:
+            return OWNER
+        return known.access if known is not None and is_valid else None
+
+    def invitation_of(self, token: str | bytes, now: float) -> TokenRecord | None:
+        """The invitation that this is, if it is one that still stands."""
+        known, _ = self._find(token)
+        is_valid = known is not None and now < known.ends_at and self._now() < _end_of(known.record)
+        return known.record if known is not None and is_valid and known.access is None else None
+
+    def use_invitation(self, token: str | bytes, now: float) -> TokenRecord | None:
+        """The same, and one that counts `once` is used up. Of several who come with it at once, one gets it."""
+        record = self.invitation_of(token, now)
+        if record is None or not record.once:
+            return record
+        return record if self.revoke(record.token_id) else None
+
+    def is_live(self, token_id: str, now: float) -> bool:
+        """Whether sessions of this token may go on."""
+        if token_id == OWNER.token_id:
+            return True
+        known = self._known.get(token_id)
+        return known is not None and now < known.ends_at and self._now() < _end_of(known.record)
+
+    def _find(self, token: str | bytes) -> tuple[_Known | None, bool]:
+        """The record that it opens, and whether it is the owner's; with the same work for whatever is shown."""
+        data = token.encode(errors="replace") if isinstance(token, str) else token
+        is_whole = len(data) <= MAX_TOKEN_BYTES
+        digest = _digest(data[:MAX_TOKEN_BYTES])
+        token_id = data[3:11].decode(errors="replace")
+        known = self._known.get(token_id)
+        expected = known.digest if known is not None else bytes.fromhex(_NO_DIGEST)
+        is_owner = hmac.compare_digest(digest, self._owner)
+        is_right = hmac.compare_digest(digest, expected)
+        return (known if is_right and is_whole else None), is_owner and is_whole
+
+    # ---- what there is -------------------------------------------------------------------------------------------
+
+    def list(self) -> list[TokenRecord]:
+        """All but the owner's, the oldest first; those included that have expired and weren't revoked."""
+        return sorted((known.record for known in self._known.values()), key=lambda record: record.created)
+
+    def create(
+        self,
+        name: str,
+        roles: Iterable[Role | str] = (Role.CALL,),
+        *,
+        functions: Iterable[str] = (),
+        nodes: Iterable[str] = (),
+        max_calls: int = 0,
+        max_bytes: int = 0,
+        calls_per_s: float = 0.0,
+        expires_s: float | None = None,
+        kind: str = "token",
+        for_roles: Iterable[Role | str] = (),
+        once: bool = False,
+    ) -> tuple[TokenRecord, str]:
+        """A new token, and its text, which can't be had again. `expires_s`: how long it is good, in seconds; None: for ever.
+
+        Raises UsageError for what can't be, OverloadedError at `MAX_TOKENS`, AuthError or OSError when its file can't be written.
+        """
+        chosen = () if kind == INVITATION else _roles(roles)
+        record = TokenRecord(
+            token_id="",
+            name=name,
+            roles=chosen,
+            created=0.0,
+            digest="",
+            functions=tuple(functions),
+            nodes=tuple(nodes),
+            max_calls=max_calls,
+            max_bytes=max_bytes,
+            calls_per_s=float(calls_per_s),
+            kind=kind,
+            for_roles=_roles(for_roles) if kind == INVITATION else (),
+            once=once,
+        )
+        _check(record, expires_s)
+        with self._lock:
+            known = self._with_room()
+            token_id = secrets.token_hex(4)
+            while token_id in known:
+                token_id = secrets.token_hex(4)
+            text = f"er_{token_id}_{secrets.token_urlsafe(32)}"
+            now = self._now()
+            record = replace(
+                record,
+                token_id=token_id,
+                digest=_digest(text.encode()).hex(),
+                created=now,
+                expires=None if expires_s is None else now + expires_s,
+            )
+            self._save({**known, token_id: self._knows(record)})
+        return record, text
+
+    def revoke(self, token_id: str) -> TokenRecord | None:
+        """Forget it; sessions that it opened end soon. None when there is none of this id. Raises AuthError, OSError."""
+        with self._lock:
+            known = dict(self._known)
+            gone = known.pop(token_id, None)
+            if gone is not None:
+                self._save(known)
+        return gone.record if gone is not None else None
+
+    def _with_room(self) -> dict[str, _Known]:
+        known = self._known
+        if len(known) >= MAX_TOKENS:
+            now = self._now()
+            known = {token_id: entry for token_id, entry in known.items() if _end_of(entry.record) > now}
+        if len(known) >= MAX_TOKENS:
+            raise OverloadedError(f"this gateway has {MAX_TOKENS} tokens, the bound; revoke some")
+        return known
+
+    # ---- plumbing ------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """The time of day, unless it was set back since the file was written."""
+        return max(self._wall(), self._seen)
+
+    def _knows(self, record: TokenRecord) -> _Known:
+        end = _end_of(record)
+        ends_at = math.inf if end == math.inf else self._monotonic() + max(end - self._now(), 0.0)
+        access = None
+        if record.kind != INVITATION:
+            access = Access(
+                record.token_id,
+                record.name,
+                frozenset(record.roles),
+                record.functions,
+                record.nodes,
+                record.max_calls,
+                record.max_bytes,
+                record.calls_per_s,
+                None if end == math.inf else ends_at,
+            )
+        return _Known(record, bytes.fromhex(record.digest), ends_at, access)
+
+    def _save(self, known: dict[str, _Known]) -> None:
+        """First on disk, then here."""
+        now = self._now()
+        if self.path is not None:
+            records = [asdict(entry.record) for entry in known.values()]
+            content = {"version": _VERSION, "written": now, "tokens": records}
+            check_folder(self.path.parent, _WHAT)
+            write_private(self.path, json.dumps(content, indent=1).encode())
+        self._seen = now
+        self._known = known
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _end_of(record: TokenRecord) -> float:
+    return math.inf if record.expires is None else record.expires
+
+
+def _roles(roles: Iterable[Role | str]) -> tuple[Role, ...]:
+    """Raises UsageError for one that there isn't."""
+    wanted = [roles] if isinstance(roles, str) else list(roles)
+    unknown = [role for role in wanted if role not in list(Role)]
+    if unknown or not wanted:
+        what = f"there is no role '{str(unknown[0])[:MAX_NAME]}'" if unknown else "a token has at least one role"
+        raise UsageError(f"{what}; roles are {', '.join(Role)}")
+    return tuple(role for role in Role if role in wanted)
+
+
+def _check(record: TokenRecord, expires_s: float | None) -> None:
+    """Raises UsageError."""
+    if not 1 <= len(record.name) <= MAX_NAME or not record.name.isprintable():
+        raise UsageError(
+            f"a token's name has 1 to {MAX_NAME} printable characters; it is what lists and refusals call it"
+        )
+    for patterns in (record.functions, record.nodes):
+        if len(patterns) > MAX_PATTERNS or any(
+            not 1 <= len(text) <= 200 or not text.isprintable() for text in patterns
+        ):
+            raise UsageError(
+                f"a token has at most {MAX_PATTERNS} patterns of names, of 1 to 200 printable characters each"
+            )
+    if record.functions and not {Role.SHIP, Role.ADMIN}.isdisjoint(record.roles + record.for_roles):
+        raise UsageError(
+            "who may ship code isn't kept to some functions; leave out the functions, or the roles ship and admin"
+        )
+    if expires_s is not None and not 0 < expires_s <= 1e9:
+        raise UsageError(f"a token is good for a number of seconds above 0, not {expires_s!r}")
+    numbers = {"max_calls": record.max_calls, "max_bytes": record.max_bytes, "calls_per_s": record.calls_per_s}
+    for what, number in numbers.items():
+        if not 0 <= number <= 1e15:
+            raise UsageError(f"{what} is a number from 0, which is no bound, not {number!r}")
+
+
+def _record_of(fields: dict[str, Any]) -> TokenRecord:
+    """From the file. Raises ValueError, TypeError, KeyError."""
+    patterns: dict[str, Any] = {"functions": tuple(fields["functions"]), "nodes": tuple(fields["nodes"])}
+    record = TokenRecord(**{**fields, **patterns})
+    roles, for_roles = tuple(map(Role, record.roles)), tuple(map(Role, record.for_roles))
+    if len(bytes.fromhex(record.digest)) != 32 or record.token_id == OWNER.token_id:
+        raise ValueError("a record without a digest or an id")
+    return replace(record, roles=roles, for_roles=for_roles)
