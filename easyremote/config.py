@@ -10,6 +10,9 @@ PROTOCOL_VERSION = 1
 FEATURE_DRAIN = "drain"
 """What a peer that knows Drain, HandedBack and Withdrawn says of itself."""
 
+FEATURE_SEAL = "seal"
+"""What a client that can seal its calls says, and a gateway that knows NodeKeys and Keyring."""
+
 DRAIN_GRACE_S = 30.0
 """A node that is told to end gives the calls that run on it so much time."""
 

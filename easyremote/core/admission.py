@@ -8,6 +8,7 @@ from easyremote.config import PROTOCOL_VERSION, GatewaySettings
 from easyremote.core.access import Access
 from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
 from easyremote.core.resources import MAX_LABEL, MAX_LABELS
+from easyremote.core.rings import refuse_seal
 from easyremote.core.strategies import known_strategies
 from easyremote.sizes import format_size
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -81,6 +82,10 @@ def refuse_submit(submit: pb.Submit) -> pb.ErrorInfo | None:
         return pb.ErrorInfo(code="remote_protocol", message="a call has arguments or tasks, not both")
     if submit.seen_attempt > MAX_ATTEMPT or submit.attempt_floor > MAX_ATTEMPT:
         return pb.ErrorInfo(code="remote_protocol", message=f"no attempt has a number above {MAX_ATTEMPT}")
+    if submit.HasField("seal"):
+        problem = refuse_seal(submit)
+        if problem is not None:
+            return problem
     options = submit.options
     if len(function) > MAX_NAME or len(options.node_id) > MAX_NAME or (is_code and len(submit.code.python) > MAX_NAME):
         return _refuse_name(submit)

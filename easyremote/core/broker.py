@@ -28,6 +28,7 @@ from easyremote.core.attempts import Attempts
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.endings import Endings
 from easyremote.core.invariants import check
+from easyremote.core.node_keys import NodeKeys
 from easyremote.core.nodes import Nodes
 from easyremote.core.peers import Peers
 from easyremote.core.questions import Questions
@@ -63,7 +64,8 @@ class Broker:
         reports = Reports(state, attempts, endings, dispatching, recovering)
         nodes = Nodes(state, attempts, dispatching, recovering)
         submissions = Submissions(state, attempts, endings, dispatching, recovering)
-        self._peers = peers = Peers(state, endings, dispatching, nodes)
+        self._node_keys = node_keys = NodeKeys(state)
+        self._peers = peers = Peers(state, endings, dispatching, nodes, node_keys)
         questions = Questions(state, nodes)
         self._handlers: dict[str | None, Callable[[Session, pb.Frame], None]] = {
             "submit": submissions.on_submit,
@@ -71,6 +73,7 @@ class Broker:
             "ack": submissions.on_ack,
             "synced": submissions.on_synced,
             "query": questions.on_query,
+            "keyring": submissions.on_keyring,
             "event": reports.on_event,
             "drain": nodes.on_drain,
             "handed_back": reports.on_handed_back,
@@ -221,6 +224,7 @@ class Broker:
 
     def _take(self) -> list[Action]:
         self._dispatching.settle()
+        self._node_keys.tell()
         return self._state.take()
 
     def offers_of(self, node_id: str) -> list[str]:
@@ -234,6 +238,7 @@ class Broker:
         left += [f"{len(self._queues)} calls are queued"] if self._queues.by_key else []
         left += [f"{len(self._relay)} transfers are open"] if self._relay else []
         left += self._values.leftovers()
+        left += self._placing.rings.leftovers()
         nodes = self._placing.nodes.values()
         left += [
             f"{node.running_count} calls count as running on {node.node_id}" for node in nodes if node.running_count
@@ -253,3 +258,5 @@ class Broker:
         self._alarms.check()
         self._nesting.check(self._placing.nodes.values())
         self._values.check(self._sessions.values())
+        self._placing.rings.check(self._calls.values(), self._sessions.values())
+        self._node_keys.check()

@@ -10,6 +10,8 @@ Rules:
   call with retries=0 may begin: it has to be able to remember that it did.
 - At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order. Those that it refuses because it is at a
   bound go again later, as long as their timeouts allow it.
+- A client that seals its calls tells the gateway which nodes may open them (`admit`), again after each reconnect and before the
+  calls themselves.
 - A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
   gateway that comes next.
 """
@@ -21,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION
+from easyremote.config import FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -48,6 +50,10 @@ def runs_at_least(attempt: int) -> int:
 ACK_ITEMS = 64
 ACK_BYTES = 1024 * 1024
 """Taken events are acknowledged at the latest after so many items, or so many bytes: a quarter of the producer's window."""
+
+
+RING_TOGETHER = 1000
+"""Admissions in one frame."""
 
 
 class Deliver(NamedTuple):
@@ -94,6 +100,12 @@ class ChunkCame(NamedTuple):
     chunk: pb.Chunk
 
 
+class KeysCame(NamedTuple):
+    """Which nodes are here, by their keys, or what has changed of that."""
+
+    keys: pb.NodeKeys
+
+
 class GatewayLeaves(NamedTuple):
     """The gateway said goodbye. `returns`: it may be started again soon."""
 
@@ -107,7 +119,9 @@ class HeldBack(NamedTuple):
     wait_s: float
 
 
-ClientEffect = HeldBack | Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | GatewayLeaves
+ClientEffect = (
+    HeldBack | Deliver | Judged | Answered | Connected | Rejected | SendBlob | ChunkCame | KeysCame | GatewayLeaves
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,15 +151,25 @@ class ClientSession:
     """Takes frames and the time, returns effects; frames to send gather in `outbox`.
 
     `meetings`: how many gateways the calls may have met that `restore` will bring; 0 for a client that begins anew.
-    `allows_itself`: calls with retries=0 begin when `allow` says so.
+    `allows_itself`: calls with retries=0 begin when `allow` says so. `seals`: it wants to know the keys of nodes.
     """
 
-    def __init__(self, session_id: bytes, runtime: pb.Runtime, meetings: int = 0, allows_itself: bool = False) -> None:
+    def __init__(
+        self,
+        session_id: bytes,
+        runtime: pb.Runtime,
+        meetings: int = 0,
+        allows_itself: bool = False,
+        seals: bool = False,
+    ) -> None:
         self.session_id = session_id
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
         self._runtime = runtime
         self._allows_itself = allows_itself
+        self._features = [FEATURE_DRAIN, FEATURE_SEAL] if seals else [FEATURE_DRAIN]
+        self._ring: list[pb.Admission] = []
+        self._has_ring = False  # so that the gateway may know of one
         # the gateway's id, and this session's incarnation there; at first that of the one before, where there was one
         self._known_as: tuple[bytes, int] | None = (b"", 0) if meetings else None
         self._meetings = (
@@ -176,7 +200,7 @@ class ClientSession:
             hello=pb.Hello(
                 protocol_min=1,
                 protocol_max=PROTOCOL_VERSION,
-                features=[FEATURE_DRAIN],
+                features=self._features,
                 role=pb.ROLE_CLIENT,
                 session_id=self.session_id,
                 runtime=self._runtime,
@@ -321,6 +345,14 @@ class ClientSession:
         if released and self.is_connected:
             self._send(pb.Frame(handles=pb.Handles(released=released)))
 
+    def admit(self, admissions: Iterable[pb.Admission], complete: bool = False) -> None:
+        """Let nodes open sealed calls, from now on. `complete`: only with these."""
+        new = list(admissions)
+        self._ring = new if complete else [*self._ring, *new]
+        self._has_ring = True
+        if self.is_connected:
+            self._send_ring(new, complete)
+
     def heartbeat(self) -> None:
         if self.is_connected:
             self._send(pb.Frame(heartbeat=pb.Heartbeat()))
@@ -372,6 +404,8 @@ class ClientSession:
         self._holds_back = False
         if self._has_held:
             self._send(pb.Frame(handles=pb.Handles(held=self._handles.values(), complete=True)))
+        if self._has_ring:
+            self._send_ring(self._ring, complete=True)
         for call in self._open.values():
             if call.is_sent:
                 self._send_submit(call)
@@ -473,6 +507,9 @@ class ClientSession:
     def _on_chunk(self, chunk: pb.Chunk) -> None:
         self._effects.append(ChunkCame(chunk))
 
+    def _on_node_keys(self, keys: pb.NodeKeys) -> None:
+        self._effects.append(KeysCame(keys))
+
     def _on_goodbye(self, goodbye: pb.Goodbye) -> None:
         self._effects.append(GatewayLeaves(goodbye.reason, goodbye.returns))
 
@@ -543,6 +580,11 @@ class ClientSession:
             )  # 0 would mean that it has no deadline
         self._send(pb.Frame(submit=submit))
 
+    def _send_ring(self, admissions: list[pb.Admission], complete: bool) -> None:
+        for start in range(0, max(len(admissions), 1), RING_TOGETHER):
+            part = admissions[start : start + RING_TOGETHER]
+            self._send(pb.Frame(keyring=pb.Keyring(admissions=part, complete=complete and not start)))
+
     def _acknowledge(self, call_id: bytes, call: OpenCall, ended: bool = False) -> None:
         call.acked_seq = call.taken_seq
         call.unacked_bytes = call.unacked_items = 0
@@ -587,6 +629,7 @@ _HANDLERS = {
     "answer": ClientSession._on_answer,
     "fetch": ClientSession._on_fetch,
     "chunk": ClientSession._on_chunk,
+    "node_keys": ClientSession._on_node_keys,
     "goodbye": ClientSession._on_goodbye,
     "handed_back": ClientSession._on_handed_back,
     "withdrawn": ClientSession._on_withdrawn,

@@ -109,8 +109,27 @@ class Dispatching:
             retrying.take_rules(call, node)
         if self._settings.default_retries == 0 and not submit.options.idempotent:
             submit.options.retries_set = True  # so that the node knows
+        frame = call.frame
+        if call.key.epoch:
+            frame = self._opened_by(call, node)
         call.is_handed_over = True
-        self._send(node.session, call.frame)
+        self._send(node.session, frame)
+
+    def _opened_by(self, call: Call, node: Node) -> pb.Frame:
+        """A sealed call with what this node opens it with. What other nodes would, stays here."""
+        call.submit.seal.admission.CopyFrom(self._placing.rings.admission(call, node))
+        if not call.submit.seal.admissions:
+            return call.frame
+        frame = pb.Frame()
+        frame.CopyFrom(call.frame)
+        del frame.submit.seal.admissions[:]
+        return frame
+
+    def rings_changed(self) -> None:
+        """Clients have admitted nodes to their sealed calls, or do so no more: what waits may go now, or nowhere."""
+        self._placing.rings_changed()
+        for key in [key for key in self._queues.by_key if key.epoch]:
+            self._drain_queue(key)
 
     def dispatch_to(self, node: Node) -> None:
         """The node has credit, or offers something new: give it the calls whose turn it is."""

@@ -98,6 +98,8 @@ class Endings:
     def drop(self, call: Call) -> None:
         """Forget the call here. Nothing is told to anyone."""
         self._calls.pop(call.call_id, None)
+        if call.brings_ring and self._placing.rings.job_left(call):
+            self._placing.rings_changed()
         self._relay.call_left(call)
         if call.state is CallState.QUEUED:
             self._queues.remove(call)

@@ -15,6 +15,7 @@ from easyremote.core.draining import why
 from easyremote.core.placing import Placing, circuit_of, minor
 from easyremote.core.queues import Queues
 from easyremote.core.records import Call, Node
+from easyremote.core.rings import UNSEALED_REMEDY
 from easyremote.core.rooms import lacks_at
 from easyremote.core.transitions import CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -248,6 +249,17 @@ def _drains(case: Case, node: Node) -> Finding | None:
     return Finding(NEVER, f"it takes no new calls: {why(node)}", remedy)
 
 
+def _can_t_open_it(case: Case, node: Node) -> Finding | None:
+    key = case.call.key
+    if case.placing.rings.can_open(node, key):
+        return None
+    if not key.epoch:
+        return Finding(NEVER, "it takes only sealed calls, and this one isn't sealed", UNSEALED_REMEDY)
+    if not node.identity:
+        return Finding(NEVER, "the call is sealed, and it has no key to open it with", "upgrade EasyRemote there")
+    return Finding(NEVER, "the call is sealed, and its client doesn't trust this node's key", "easyremote keys --help")
+
+
 def _doesn_t_take_it(case: Case, node: Node) -> Finding | None:
     """Whatever has no check of its own."""
     if node in case.placing.candidates(case.call.key):
@@ -330,6 +342,7 @@ CHECKS: tuple[Check, ...] = (
     _is_too_dear,
     _never_has_what_it_needs,
     _drains,
+    _can_t_open_it,
     _doesn_t_take_it,
     _is_away,
     _is_silent,

@@ -5,13 +5,14 @@ A process that stood still itself forgives its peers that silence.
 
 from __future__ import annotations
 
-from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION
+from easyremote.config import FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
 from easyremote.core.access import Access
 from easyremote.core.admission import refuse_hello
 from easyremote.core.attempts import withdrawn
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.draining import reason_of
 from easyremote.core.endings import Endings
+from easyremote.core.node_keys import IDENTITY_BYTES, NodeKeys
 from easyremote.core.nodes import Nodes
 from easyremote.core.records import Close, Node, Send, Session
 from easyremote.core.state import State
@@ -21,7 +22,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 class Peers:
     """A session has at most one connection. A new one replaces it."""
 
-    def __init__(self, state: State, endings: Endings, dispatching: Dispatching, nodes: Nodes) -> None:
+    def __init__(
+        self, state: State, endings: Endings, dispatching: Dispatching, nodes: Nodes, node_keys: NodeKeys
+    ) -> None:
         self._state = state
         self._settings = state.settings
         self._send = state.send
@@ -34,6 +37,7 @@ class Peers:
         self._endings = endings
         self._dispatching = dispatching
         self._nodes = nodes
+        self._node_keys = node_keys
         self._incarnations = 0
 
     def connected(self, conn: int, hello: pb.Hello, access: Access) -> None:
@@ -48,7 +52,7 @@ class Peers:
         self._attach(session, conn)
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
-            features=[FEATURE_DRAIN],
+            features=[FEATURE_DRAIN, FEATURE_SEAL],
             gateway_id=self._state.gateway_id,
             resumed=known is not None,
             heartbeat_s=self._settings.heartbeat_s,
@@ -61,6 +65,8 @@ class Peers:
         self._send(session, pb.Frame(welcome=welcome))
         if hello.role == pb.ROLE_NODE:
             self._node_connected(session, hello.node)
+        elif session.knows_seal:
+            self._node_keys.client_came(session)
         for call in session.calls.values():
             if call.withdrawn and session.knows_drain:
                 self._send(session, withdrawn(call))  # before an attempt that came later announces itself
@@ -98,6 +104,7 @@ class Peers:
         self._incarnations += 1
         session = Session(hello.session_id, hello.role, hello.runtime, None, now, now, now, self._incarnations)
         session.knows_drain = FEATURE_DRAIN in hello.features
+        session.knows_seal = FEATURE_SEAL in hello.features and hello.role == pb.ROLE_CLIENT
         self._sessions[hello.session_id] = session
         return session
 
@@ -125,7 +132,13 @@ class Peers:
         node.drains(node.drain_reason, state.drain.leaving)
         node.slots = state.slots
         node.set_limit()
-        self._placing.add(node)
+        is_known = self._placing.nodes.get(node.node_id) is node
+        if not is_known or (node.identity, node.sealed_only) != (state.identity, state.sealed_only):
+            node.identity, node.sealed_only = state.identity[:IDENTITY_BYTES], state.sealed_only
+            self._placing.add(node)
+            self._node_keys.node_changed(node.node_id)
+        else:
+            self._placing.add(node)
         self._placing.take_offers(node, state.offers)
         self._nodes.came_back(node, state)
         if state.values or self._values:
@@ -157,8 +170,11 @@ class Peers:
         self._relay.source_left(session)
         if session.node is not None:
             self._nodes.gone(session.node, why, said_goodbye)
+            self._node_keys.node_changed(session.node.node_id)
         for call in list(session.calls.values()):
             self._endings.abandon(call, f"its client is gone: {why}")
+        if self._placing.rings.session_left(session):
+            self._placing.rings_changed()
         for node in self._placing.nodes.values():
             node.share.gone(session.session_id)
 

@@ -14,6 +14,7 @@ from easyremote.core.pools import FEW, MAX_RANKINGS, Pool, Ranking
 from easyremote.core.queues import Queues
 from easyremote.core.records import FAILURE_HALVES_S, NEGLIGIBLE, Call, Node, QueueKey
 from easyremote.core.resources import Terms, asked
+from easyremote.core.rings import Rings, epoch_of
 from easyremote.core.rooms import Rooms, admission_of, could_ever, never_fits, terms_of
 from easyremote.core.strategies import Ranked, SmartAdaptive, Strategy, make_strategy
 from easyremote.errors import UsageError
@@ -65,6 +66,7 @@ class Placing:
         self.rooms = Rooms()
         self.keeping = Keeping(self._freed)
         self.circuits = Circuits()
+        self.rings = Rings()
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
 
@@ -92,6 +94,10 @@ class Placing:
         node.offered_since = since
         node.has_terms = any(admission_of(node, QueueKey(name, "", "", False, 0.0)) for name in node.offers)
         node.has_batches = any(spec.batch for spec in node.offers.values())
+        self._drop_pools()
+
+    def rings_changed(self) -> None:
+        """Clients have admitted nodes to their sealed calls, or do so no more."""
         self._drop_pools()
 
     def lost_calls(self, node: Node) -> None:
@@ -128,7 +134,8 @@ class Placing:
         has_less = self.rooms.time_passed(now)
         if has_less:
             self._drop_pools()
-        return has_less
+        is_open_to_fewer, self.rings.has_less = self.rings.has_less, False
+        return has_less or is_open_to_fewer
 
     def changed(self, node: Node) -> None:
         """The node got a call or ended one, learned a duration, came or went."""
@@ -176,7 +183,7 @@ class Placing:
         return pool
 
     def _find(self, key: QueueKey) -> list[Node]:
-        found = self._serving(key)
+        found = [node for node in self._serving(key) if self.rings.can_open(node, key)]
         if len(found) > 1 and not key.is_code:
             first = min(found, key=lambda node: node.offered_since[key.function])
             if not first.offers[key.function].load_balancing:
@@ -435,7 +442,7 @@ class Placing:
             return pb.ErrorInfo(code="no_node", message=f"'{call.title}' can't run: {_NOBODY}")
         serving = self._serving(key)
         if serving:
-            return never_fits(call, serving)
+            return self.rings.why_not(call, serving) or never_fits(call, serving)
         return self._wrong_python(key) if key.is_code else self._unknown_function(key)
 
     def close_names(self, function: str, node_id: str = "") -> list[str]:
@@ -478,7 +485,10 @@ def queue_key(submit: pb.Submit) -> QueueKey:
     options = submit.options
     limit = options.cost_limit if options.cost_limit > 0 else 0.0
     needs = asked(options.needs) if options.HasField("needs") else None
-    return QueueKey(submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit, needs)
+    epoch = epoch_of(submit.seal) if submit.HasField("seal") else b""
+    return QueueKey(
+        submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit, needs, epoch
+    )
 
 
 def fits(node: Node, key: QueueKey, pool: Pool) -> bool:

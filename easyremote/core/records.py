@@ -106,6 +106,8 @@ class Session:
     incarnation: int = 0
     access: Access = OWNER  # of the token that its newest connection has shown
     knows_drain: bool = False  # it understands HandedBack and Withdrawn
+    knows_seal: bool = False  # a client's: it can seal its calls, once it knows the keys of nodes
+    knows_keys: bool = False  # it was told them on this connection, and hears what changes
     away_since: float | None = None
     vouched_at: float = 0.0  # when its process was seen alive last, though it said nothing
     is_quiet: bool = False  # it says nothing, and its process lives
@@ -167,6 +169,8 @@ class Node:
     is_leaving: bool = False  # its process ends when its calls have ended
     is_draining: bool = False  # one of the two
     is_shut: bool = False  # it gets no calls for now: it drains, or is quiet
+    identity: bytes = b""  # its public keys
+    sealed_only: bool = False  # it takes only calls that are sealed
 
     def __post_init__(self) -> None:
         self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
@@ -176,6 +180,11 @@ class Node:
     @property
     def is_here(self) -> bool:
         return self.session.conn is not None
+
+    @property
+    def sign_key(self) -> bytes:
+        """The key that it is known by; empty: it has none."""
+        return self.identity[:32]
 
     @property
     def takes_calls(self) -> bool:
@@ -380,6 +389,7 @@ class QueueKey(NamedTuple):
     is_code: bool
     cost_limit: float  # 0: none
     needs: Ask | None = None  # what the call itself says of its needs
+    epoch: bytes = b""  # under whose key it is sealed; empty: it isn't
 
 
 @dataclass(slots=True, eq=False)
@@ -421,6 +431,7 @@ class Call:
     hold_until: float | None = None  # how long it waits for whom the restart of a gateway keeps away
     retry_at: float | None = None  # how long it waits after an error
     refs: Sequence[pb.Ref] = ()  # what its arguments name, and have not in them
+    brings_ring: bool = False  # it came with admissions of its own
 
     def to(self, event: CallEvent) -> None:
         after = TABLE.get((self.state, event))

@@ -67,6 +67,7 @@ class Submissions:
         self._calls[call.call_id] = call
         session.calls[call.call_id] = call
         call.seen_on = session.conn
+        self._take_ring(call)
         if submit.seen_attempt:
             call.attempt, call.runs = submit.seen_attempt, runs_at_least(submit.seen_attempt)
             _note_seen(call, submit)
@@ -135,7 +136,10 @@ class Submissions:
         call.frame, call.submit, call.is_handed_over = frame, frame.submit, False
         if call.node is not None:
             call.node.trying.discard(call.key.function)  # it wasn't known what it runs
+        if call.brings_ring and self._placing.rings.job_left(call):
+            self._placing.rings_changed()
         call.key = queue_key(call.submit)
+        self._take_ring(call)
         call.refs = tuple(call.submit.refs)
         call.hold_until = None
         self._state.set_deadlines(call)
@@ -149,6 +153,19 @@ class Submissions:
         self._attempts.unassign(call)
         call.is_abandoned = False
         self._recovering.run_again(call, "", "its client was away for longer than the grace time")
+
+    def on_keyring(self, session: Session, frame: pb.Frame) -> None:
+        """A client admits nodes to its sealed calls."""
+        if session.node is not None:
+            self._state.unknown_frames += 1
+            return
+        self._placing.rings.take(session, frame.keyring)
+        self._dispatching.rings_changed()
+
+    def _take_ring(self, call: Call) -> None:
+        """The admissions that a job has brought along."""
+        if call.submit.seal.admissions and self._placing.rings.job_came(call):
+            self._dispatching.rings_changed()
 
     def on_cancel(self, session: Session, frame: pb.Frame) -> None:
         call = self._calls.get(frame.cancel.call_id)

@@ -9,6 +9,7 @@
 - a call with `retries=0` begins at most once;
 - no call has a GPU alone that another one has, nor more of its memory than there is, and no function is at work more often than
   it allows;
+- a node that takes only sealed calls begins none that it can't open, and is given no other node's admissions;
 - a node runs no more attempts than it has slots, and no attempt that is past its call's deadline is begun;
 - where slots are free, no call waits longer than `begins_within_s`;
 - what a node registers is confirmed only when calls find it, and in the end it is;
@@ -131,6 +132,7 @@ class Plan:
     duplicates: float = 0.0
     refs: float = 0.0  # name a value that stays with its client, or on the node that made it
     kept: float = 0.0  # have their result stay on its node
+    sealed: int = 0  # the first so many nodes take only sealed calls, and all clients seal
     begins_within_s: float = float("inf")  # where slots are free, no call may wait longer
     check_every: int = 1  # how often the gateway's invariants are checked, in steps of it; more for large worlds
     settings: GatewaySettings = field(default_factory=GatewaySettings)
@@ -161,7 +163,7 @@ class World:
         self.nodes = [self._new_node(f"n{index}") for index in range(plan.nodes)]
         self.clients = [self._new_client(f"c{index}") for index in range(plan.clients)]
         self.disk = Disk()
-        self.keeper = SimKeeper(self, "keeper", self.disk) if plan.jobs else None
+        self.keeper = self._new_keeper() if plan.jobs else None
         self.calls: dict[bytes, Asked] = {}
         self._tasks: dict[str, Asked] = {}  # of bundles, by name
         self._bundles: set[bytes] = set()  # ids; only looked into
@@ -597,7 +599,7 @@ class World:
         self.note("the gateway is back")
         self.gateway = SimGateway(self, self.plan.settings, self.plan.check_every)
         if self.keeper is not None:
-            self.keeper = SimKeeper(self, "keeper", self.disk)
+            self.keeper = self._new_keeper()
 
     def _change_offers(self, fault: Fault) -> None:
         node = self.nodes[fault.target % len(self.nodes)]
@@ -612,13 +614,19 @@ class World:
         if not self.plan.gentle:
             offered = tuple(f for f in FUNCTIONS if name == "n0" or self.rng.random() < 0.7)
         plan = self.plan
-        node = SimNode(self, name, plan.slots, offered, together=plan.together, gpus=plan.gpus, most=plan.most)
+        is_sealed = int(name[1:]) < plan.sealed
+        node = SimNode(
+            self, name, plan.slots, offered, together=plan.together, gpus=plan.gpus, most=plan.most, is_sealed=is_sealed
+        )
         if not plan.gentle:
             node.store.max_idle = 3
         return node
 
     def _new_client(self, name: str) -> SimClient:
-        return SimClient(self, name, self.plan.duplicates)
+        return SimClient(self, name, self.plan.duplicates, seals=self.plan.sealed > 0)
+
+    def _new_keeper(self) -> SimKeeper:
+        return SimKeeper(self, "keeper", self.disk, [f"n{index}" for index in range(self.plan.sealed)])
 
     def _at(self, at_s: float, work) -> None:
         self.schedule.at(100.0 + at_s, None, work)

@@ -15,6 +15,7 @@ from easyremote.testing.scripts import Asked
 from easyremote.testing.sim_bundles import SimBundle, SimTask
 from easyremote.testing.sim_gateway import Surroundings
 from easyremote.testing.sim_pipeline import Pipeline
+from easyremote.testing.sim_seals import SimSeals
 from easyremote.testing.sim_values import ClientRefs
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -35,10 +36,12 @@ class SimClient(Peer):
 
     core: core.ClientSession
 
-    def __init__(self, world: ClientWorld, name: str, duplicates: float = 0.0) -> None:
+    def __init__(self, world: ClientWorld, name: str, duplicates: float = 0.0, seals: bool = False) -> None:
         super().__init__(world, name)
         self._client_world = world
-        self.core = core.ClientSession(world.rng.randbytes(16), pb.Runtime(python="3.11.7", host=name))
+        runtime = pb.Runtime(python="3.11.7", host=name)
+        self.core = core.ClientSession(world.rng.randbytes(16), runtime, seals=seals)
+        self.seals = SimSeals(self.core, world.rng.randbytes(16)) if seals else None
         self.consumers: dict[bytes, Consumer | SimBundle] = {}  # of calls that haven't ended, as in Connection
         self._times: dict[str, CallTime] = {}
         self.refs = ClientRefs(self)
@@ -59,6 +62,8 @@ class SimClient(Peer):
             ref = self.refs.choose(rng.randbytes(rng.randint(10, 1500)), asked.names == "kept", rng)
             self.refs.named_by(asked.call_id, [ref])
             submit.refs.append(ref)
+        if self.seals is not None:
+            self.seals.seal(submit)
         self.consumers[asked.call_id] = Consumer(self, asked, take_s)
         self.core.submit(submit, self.now)
         self.core.check()
@@ -86,6 +91,8 @@ class SimClient(Peer):
         call_id = self.world.rng.randbytes(16)
         submit = target.to_wire(call_id)
         submit.tasks.extend(task.asked.script.encode() for task in tasks)
+        if self.seals is not None:
+            self.seals.seal(submit)
         self.consumers[call_id] = SimBundle(self, call_id, target, tasks)
         self._client_world.note_bundle(call_id, [task.asked for task in tasks])
         self.core.submit(submit, self.now)
@@ -168,6 +175,8 @@ class SimClient(Peer):
             self.after(effect.wait_s, self._resume)
         elif isinstance(effect, core.SendBlob):
             self.transfers.requested(effect.fetch)
+        elif isinstance(effect, core.KeysCame) and self.seals is not None:
+            self.seals.came(effect.keys)
         elif isinstance(effect, core.Connected):
             self.world.note(f"{self.name} connected, resumed={effect.welcome.resumed}")
         self._schedule_acks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from easyremote.core import client_session as core
@@ -9,6 +10,7 @@ from easyremote.core.transitions import UNREPEATABLE
 from easyremote.testing.clock import Timer
 from easyremote.testing.scripts import Asked
 from easyremote.testing.sim_client import ClientWorld, Consumer, SimClient, _outcome_of, _size_of
+from easyremote.testing.sim_seals import seal_job
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 WAITS_S = 40.0
@@ -40,8 +42,10 @@ class Disk:
 class SimKeeper(SimClient):
     """Part of a gateway's process. What it takes from nodes counts as taken when it is on disk."""
 
-    def __init__(self, world: ClientWorld, name: str, disk: Disk) -> None:
+    def __init__(self, world: ClientWorld, name: str, disk: Disk, seals_for: Sequence[str] = ()) -> None:
+        """`seals_for`: jobs are sealed for these nodes."""
         super().__init__(world, name)
+        self._seals_for = list(seals_for)
         self._disk = disk
         disk.boots += 1
         runtime = pb.Runtime(python="3.11.7", host=name)
@@ -82,6 +86,8 @@ class SimKeeper(SimClient):
             left_s = submit.options.timeout_s - passed_s
             submit.options.timeout_s = left_s if left_s > 0 else -1.0
         submit.options.queue_timeout_s = submit.options.queue_timeout_s or WAITS_S
+        if self._seals_for:
+            seal_job(submit, self._seals_for)
         self.consumers[asked.call_id] = Writer(self, job)
         return submit
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from easyremote.config import WindowSettings
 from easyremote.core import node_session as core
+from easyremote.testing import sim_seals
 from easyremote.testing.clock import Timer
 from easyremote.testing.peers import Peer
 from easyremote.testing.scripts import Script
@@ -42,10 +43,12 @@ class SimNode(Peer):
         together: Mapping[str, int] | None = None,
         gpus: Sequence[int] = (),
         most: Mapping[str, int] | None = None,
+        is_sealed: bool = False,
     ):
         """`together`: functions whose calls run together, with their `batch`; here each of those has a run of its own.
 
-        `gpus`: the memory of each, in bytes. `most`: functions with their `max_concurrency`.
+        `gpus`: the memory of each, in bytes. `most`: functions with their `max_concurrency`. `is_sealed`: it takes only sealed
+        calls.
         """
         super().__init__(world, name)
         self._node_world = world
@@ -57,6 +60,9 @@ class SimNode(Peer):
         runtime = pb.Runtime(python=python, host=name, pid=world.rng.randrange(1, 30000))
         state = pb.NodeState(node_id=name, slots=slots, capacity=pb.Capacity(millicpus=1000 * slots))
         state.capacity.gpus.extend(pb.Capacity.Gpu(index=i, memory_bytes=size) for i, size in enumerate(gpus))
+        self.is_sealed = is_sealed
+        if is_sealed:
+            state.MergeFrom(sim_seals.state_of(name))
         self.gpus = tuple(gpus)
         self._most = most or {}
         self.core = core.NodeSession(world.rng.randbytes(16), runtime, state, WindowSettings())
@@ -164,6 +170,8 @@ class SimNode(Peer):
         ]
 
     def _begin(self, attempt: core.Attempt) -> None:
+        if self.is_sealed:
+            sim_seals.check(self.name, attempt.submit)
         run = self.runs[attempt.key] = TaskRun(self, attempt) if attempt.submit.tasks else Run(self, attempt)
         self._node_world.run_began(self, attempt)
         run.begin()

@@ -61,8 +61,8 @@ class Bench:
         """`state`: what else it says of itself."""
         return NodePeer(self, name, functions or ("f",), slots, python, price, state, host)
 
-    def client(self) -> ClientPeer:
-        return ClientPeer(self)
+    def client(self, seals: bool = False) -> ClientPeer:
+        return ClientPeer(self, seals)
 
     def next_conn(self) -> int:
         return next(self._conns)
@@ -232,18 +232,27 @@ class NodePeer(Peer):
 class ClientPeer(Peer):
     core: ClientSession
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, seals: bool = False) -> None:
         super().__init__(bench)
-        self.core = ClientSession(new_id(), pb.Runtime(python="3.11.7"))
+        self.core = ClientSession(new_id(), pb.Runtime(python="3.11.7"), seals=seals)
         self.connect()
 
-    def submit(self, function: str = "f", settle: bool = True, code: pb.Code | None = None, **options: Any) -> bytes:
+    def submit(
+        self,
+        function: str = "f",
+        settle: bool = True,
+        code: pb.Code | None = None,
+        seal: pb.Seal | None = None,
+        **options: Any,
+    ) -> bytes:
         if "retries" in options:
             options["retries_set"] = True
         call = pb.Submit(call_id=new_id(), function=function, options=pb.Options(**options))
         if code is not None:
             call.function = ""
             call.code.CopyFrom(code)
+        if seal is not None:
+            call.seal.CopyFrom(seal)
         call_id = call.call_id
         self.core.submit(call, self.bench.now)
         self.core.check()

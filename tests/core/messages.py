@@ -16,6 +16,7 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 CALL_IDS = [bytes([i] * 16) for i in (1, 2, 3)]
 REF_IDS = [bytes([0x70 + i] * 16) for i in range(2)]
 SESSION_IDS = [bytes([0x50 + i] * 16) for i in range(4)]
+EPOCHS = [bytes([0x30 + i] * 16) for i in range(2)]
 NODE_NAMES = ["n0", "n1"]
 FUNCTIONS = ["f", "g", "h"]
 
@@ -33,6 +34,17 @@ _POOLS: dict[str, list[Any]] = {
     "function": [*FUNCTIONS, "", "F"],
     "describe_function": [*FUNCTIONS, "", "F"],
     "name": FUNCTIONS,
+    "statement": [
+        pb.CallStatement(epoch=EPOCHS[0]).SerializeToString(),
+        pb.CallStatement(epoch=EPOCHS[1]).SerializeToString(),
+        *(
+            pb.AdmissionStatement(epoch=epoch, node_key=key).SerializeToString()
+            for epoch in EPOCHS
+            for key in (b"k" * 32, b"l" * 32)
+        ),
+        b"\xff",
+    ],
+    "identity": [b"k" * 128, b"l" * 128, b""],
     "node_id": [*NODE_NAMES, "", "elsewhere", "a\x00b"],
     "not_on": NODE_NAMES,
     "strategy": ["", "", "round_robin", "cost_aware", "none such"],

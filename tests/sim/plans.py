@@ -141,6 +141,28 @@ PLANS = {
         fault_count=1,
         fault_lasts_s=(0.0, 1.0),
     ),
+    "sealed calls, no fault": Plan(gentle=True, sealed=3, bundles=2, jobs=0.2),
+    "sealed calls, short faults": Plan(
+        gentle=True,
+        sealed=3,
+        bundles=2,
+        jobs=0.2,
+        retried=0.3,
+        refs=0.3,
+        kept=0.2,
+        faults=GENTLE_FAULTS[:-2],
+        fault_count=15,
+        fault_lasts_s=SHORT,
+    ),
+    "sealed calls, gateway restarts": Plan(
+        gentle=True,
+        sealed=3,
+        jobs=0.4,
+        once_only=0.5,
+        faults=("crash_gateway", "drain_gateway"),
+        fault_count=1,
+        fault_lasts_s=(0.0, 1.0),
+    ),
     # Longer than the grace time: calls may be lost, but never doubled, mixed up, forgotten or left over.
     "long cuts": Plan(faults=("cut_client", "cut_node"), fault_count=6),
     "silence": Plan(faults=("mute_client", "mute_node"), fault_count=5),
@@ -243,6 +265,9 @@ PLANS = {
         faults=("drain_node", "rest_node", "break_node", "cut_node", "crash_gateway", "crash_node"),
         fault_count=12,
         fault_lasts_s=(0.0, 4.0),
+    ),
+    "sealed calls, everything": Plan(
+        nodes=4, calls=40, sealed=2, bundles=2, jobs=0.3, retried=0.2, refs=0.2, faults=FAULTS, fault_count=16
     ),
     "everything to one node": Plan(nodes=1, clients=1, slots=1, calls=20, streams=0.6, faults=FAULTS, fault_count=12),
 }
