@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from easyremote.reporting import progress as progress
     from easyremote.reporting import track as track
     from easyremote.server import Server as Server
+    from easyremote.wire.known_types import register_type as register_type
 
 _HOMES = {
     "Call": "calls",
@@ -57,6 +58,7 @@ _HOMES = {
     "current_call": "current",
     "progress": "reporting",
     "register_strategy": "core.strategies",
+    "register_type": "wire.known_types",
     "track": "reporting",
 }
 

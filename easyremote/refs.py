@@ -16,7 +16,7 @@ from easyremote.errors import OverloadedError, RefLost, UsageError
 from easyremote.sizes import format_size
 from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
-from easyremote.wire.references import mention, type_text
+from easyremote.wire.references import Handle, mention, resolve, type_text
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MAX_PARTS = 256
 """Buffers that a value has beside its pickle stream; one with more is pickled as a whole."""
 
 
-class Ref(Generic[T]):
+class Ref(Handle, Generic[T]):
     """A handle of a value that stays where it is: here, for `Client.put`, or on the node where a call with `keep=True` made it.
 
     As an argument of a call, or anywhere inside of one, it stands for the value: the function gets that. A node that hasn't got
@@ -94,8 +94,12 @@ class Ref(Generic[T]):
         return f"<Ref {self.type}, {format_size(self.size_bytes)}, {where}{state}>"
 
     def __reduce__(self) -> Any:
+        return resolve, (self.mentioned(),)
+
+    def mentioned(self) -> bytes:
         self._table.check(self)
-        return mention(self._wire.ref_id, self)
+        mention(self._wire.ref_id, self)
+        return self._wire.ref_id
 
     def __copy__(self) -> Ref[T]:
         return self

@@ -26,6 +26,16 @@ class _Here(threading.local):
 _here = _Here()
 
 
+class Handle:
+    """What stands for a value elsewhere."""
+
+    __slots__ = ()
+
+    def mentioned(self) -> bytes:
+        """Its id, after it has been mentioned. Raises UsageError where it is of no use."""
+        raise NotImplementedError
+
+
 @contextlib.contextmanager
 def mentioning() -> Iterator[dict[bytes, Any]]:
     """Within this, this thread pickles arguments. Gives what they mention, by id."""
@@ -36,15 +46,14 @@ def mentioning() -> Iterator[dict[bytes, Any]]:
         _here.mentioned = before
 
 
-def mention(ref_id: bytes, handle: Any) -> Any:
-    """What a handle's `__reduce__` returns. Raises UsageError outside of a call's arguments."""
+def mention(ref_id: bytes, handle: Any) -> None:
+    """It is one of the arguments that are pickled now. Raises UsageError outside of a call's arguments."""
     if _here.mentioned is None:
         raise UsageError(
             "a Ref is good in this process and travels only as an argument of a call, or inside of one: pass it as an argument, "
             "or ref.get() to have the value itself"
         )
     _here.mentioned[ref_id] = handle
-    return resolve, (ref_id,)
 
 
 @contextlib.contextmanager
