@@ -22,6 +22,7 @@ from easyremote.transport.invoke import Invoker
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
 from easyremote.transport.streams import open_batch, open_chunk, seal_batch, take_batch
+from easyremote.transport.turns import turns
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -228,7 +229,10 @@ class Listener:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
             while (batch := await context.read()) is not END_OF_STREAM and batch is not None:
-                self.perform(self.broker.received(conn, batch.frames, monotonic()))
+                for number, frames in enumerate(turns(batch.frames)):
+                    if number:
+                        await asyncio.sleep(0)
+                    self.perform(self.broker.received(conn, frames, monotonic()))
         finally:
             connection.close()
 

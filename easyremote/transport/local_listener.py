@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -15,6 +17,7 @@ from easyremote.transport.invoke import Host
 from easyremote.transport.local_stream import BatchProtocol
 from easyremote.transport.peers import is_running
 from easyremote.transport.streams import MAX_MESSAGE_BYTES, take_batch
+from easyremote.transport.turns import turns
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _log = logging.getLogger("easyremote")
@@ -71,7 +74,7 @@ class _Peer:
     """One connection: the token, the hello, and then its session."""
 
     def __init__(self, host: Host, peers: set[_Peer]) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
         self.protocol = BatchProtocol(self._next_batch, self._received, self._ended, _MAX_TOKEN_BYTES)
         self._host = host
@@ -79,8 +82,9 @@ class _Peer:
         self._clock = monotonic
         self._access: Access | None = None
         self._conn: int | None = None
+        self._turns: deque[Sequence[pb.Frame]] = deque()
         self._connection = Connection(self._wake, self.protocol.cut, self._lives)
-        self._timer = loop.call_later(HELLO_TIMEOUT_S, self.protocol.cut)
+        self._timer = self._loop.call_later(HELLO_TIMEOUT_S, self.protocol.cut)
         peers.add(self)
 
     def _lives(self) -> bool:
@@ -95,8 +99,10 @@ class _Peer:
 
     def _received(self, message: bytes) -> None:
         if self._conn is not None:
-            batch = pb.Batch.FromString(message)
-            self._host.perform(self._host.broker.received(self._conn, batch.frames, self._clock()))
+            was_idle = not self._turns
+            self._turns.extend(turns(pb.Batch.FromString(message).frames))
+            if was_idle:
+                self._take_turn()
         elif self._access is None:
             self._access = self._host.tokens.access_of(message, self._clock())
             if self._access is None:
@@ -113,6 +119,29 @@ class _Peer:
             hello = frames[0].hello
             self._host.perform(self._host.broker.connected(self._conn, hello, self._clock(), self._access))
 
+    def _take_turn(self) -> None:
+        """The next turn comes when the others have had theirs; until then nothing more is read."""
+        if not self._turns:
+            return  # it has ended
+        self._handle(self._turns.popleft())
+        if self._turns:
+            self._loop.call_soon(self._go_on)
+        self.protocol.read(not self._turns)
+
+    def _go_on(self) -> None:
+        try:
+            self._take_turn()
+        except Exception as error:
+            self.protocol.failed(error)
+
+    def _handle(self, frames: Sequence[pb.Frame]) -> None:
+        assert self._conn is not None
+        try:
+            self._host.perform(self._host.broker.received(self._conn, frames, self._clock()))
+        except Exception:
+            self._turns.clear()
+            raise
+
     def _next_batch(self) -> list[pb.Frame]:
         return take_batch(self._connection.outbox) if self._connection.outbox else []
 
@@ -126,6 +155,8 @@ class _Peer:
         self._timer.cancel()
         self._connection.ended()
         if self._conn is not None:
+            while self._turns:
+                self._handle(self._turns.popleft())
             self._host.remove_connection(self._conn)
             self._host.perform(self._host.broker.disconnected(self._conn, self._clock()))
         self.over.set()

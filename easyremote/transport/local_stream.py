@@ -39,6 +39,7 @@ class BatchProtocol(asyncio.Protocol):
         self._transport: Any = None
         self._is_due = False
         self._is_full = False
+        self._is_reading = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -48,8 +49,12 @@ class BatchProtocol(asyncio.Protocol):
             for message in self.unpacker.feed(data):
                 self._received(message)
         except Exception as error:
-            _log.warning("a local connection was closed: %s: %s", type(error).__name__, error)
-            self.cut()
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """What was received couldn't be handled."""
+        _log.warning("a local connection was closed: %s: %s", type(error).__name__, error)
+        self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
@@ -81,6 +86,12 @@ class BatchProtocol(asyncio.Protocol):
     def cut(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def read(self, wanted: bool) -> None:
+        """Go on reading, or leave what comes where it is."""
+        if wanted != self._is_reading and not self._transport.is_closing():
+            self._is_reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def peer_pid(self) -> int | None:
         """The process at the other end, where the system tells."""

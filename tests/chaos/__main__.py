@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ OUT = Path(__file__).parents[2] / ".build" / "chaos"
 def run(promise: Promise, for_s: float, seed: int, say: bool = True) -> Outcome:
     """Trials until the time is over, one at least."""
     total = Outcome()
+    figures: list[float] = []
     began = time.monotonic()
     with promise.begin(for_s) as trial:
         until = time.monotonic() + for_s
@@ -35,6 +37,7 @@ def run(promise: Promise, for_s: float, seed: int, say: bool = True) -> Outcome:
             except Exception as error:
                 outcome = Outcome(1, [f"the trial itself failed: {type(error).__name__}: {error}"])
             total.add(outcome)
+            figures.append(outcome.worst)
             if say:
                 took = time.monotonic() - trial_began
                 print(f"{promise.key} {promise.name}, seed {seed}: {report.line(outcome)} [{took:.1f} s]", flush=True)
@@ -43,6 +46,11 @@ def run(promise: Promise, for_s: float, seed: int, say: bool = True) -> Outcome:
             seed += 1
             if len(total.violations) + len(total.late) > 50:
                 break
+    if promise.typical:
+        total.worst = statistics.median(figures)
+        if promise.bound is not None and total.worst > promise.bound:
+            total.late.append(f"the median of {len(figures)} trials is {total.worst:.3g}, above {promise.bound:g}")
+            print(f"    VIOLATION {total.late[-1]}", flush=True)
     total.notes["took_s"] = time.monotonic() - began
     return total
 

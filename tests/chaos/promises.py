@@ -20,7 +20,8 @@ Begin = Callable[[float], Iterator[Trial]]
 @dataclass(frozen=True)
 class Promise:
     """`figure`: what `Outcome.worst` is; `bound`: what it may be at most, where the promise names a number. `share`: of the time,
-    relative to the others'. `trials`: what is counted."""
+    relative to the others'. `trials`: what is counted. `typical`: the figure is the median of the trials', and not the worst, so
+    that other work of this machine doesn't decide."""
 
     key: str
     name: str
@@ -29,6 +30,7 @@ class Promise:
     figure: str
     bound: float | None
     share: float
+    typical: bool
     begin: Callable[[float], AbstractContextManager[Trial]]
 
 
@@ -40,12 +42,21 @@ PROMISES: dict[str, Promise] = {}
 
 
 def promise(
-    key: str, name: str, text: str, *, trials: str, figure: str, bound: float | None = None, share: float = 1.0
+    key: str,
+    name: str,
+    text: str,
+    *,
+    trials: str,
+    figure: str,
+    bound: float | None = None,
+    share: float = 1.0,
+    typical: bool = False,
 ) -> Callable[[Begin], Begin]:
     """Enter the trials that this context gives."""
 
     def enter(begin: Begin) -> Begin:
-        PROMISES[f"{key} {name}"] = Promise(key, name, text, trials, figure, bound, share, contextmanager(begin))
+        made = Promise(key, name, text, trials, figure, bound, share, typical, contextmanager(begin))
+        PROMISES[f"{key} {name}"] = made
         return begin
 
     return enter

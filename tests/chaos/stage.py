@@ -52,7 +52,7 @@ class Actor:
             text=True,
             env=self._environment,
             cwd=ROOT,
-            start_new_session=True,
+            process_group=0,  # not a session: the system may weigh those against each other, whatever their niceness
         )
         if wait:
             self.wait_ready()
@@ -133,6 +133,11 @@ class Stage:
         actor = Actor(role, environment | told, dict(os.environ), list(prefix))
         self.actors.append(actor)
         return actor
+
+    def leave(self, actor: Actor) -> None:
+        """It has done its part."""
+        actor.kill()
+        self.actors.remove(actor)
 
     def client(self, address: str = "") -> Client:
         face = Client(address or self.address, token=TOKEN).with_presenter(Quiet)

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.__main__ import run
 from tests.chaos.promises import PROMISES, NotHere
 
-LONG = ("R9 bounded", "R10 control beside data", "R13 no leak", "R6 silence noticed")
+LONG = ("R9 bounded", "R9 others beside a flood", "R10 control beside data", "R13 no leak", "R6 silence noticed")
 """These need more than some seconds."""
 
 

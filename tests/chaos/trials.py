@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.chaos import keeping, limits, links, losing, networks, noticing, stopping, versions
+from tests.chaos import keeping, limits, links, losing, networks, noticing, returning, stopping, versions
 
-__all__ = ["keeping", "limits", "links", "losing", "networks", "noticing", "stopping", "versions"]
+__all__ = ["keeping", "limits", "links", "losing", "networks", "noticing", "returning", "stopping", "versions"]
