@@ -140,11 +140,8 @@ class OpenCall:
     has_item: bool = False  # a stream item was delivered
     refused_at: float | None = None  # when the gateway first was at a bound
     has_ended: bool = False  # its last event was delivered, perhaps not taken
-    first_meeting: int = 0  # which of the gateways that this session met it was sent to first; 0: not sent
-
-    @property
-    def is_sent(self) -> bool:
-        return self.first_meeting > 0
+    is_sent: bool = False  # it is with the gateway, or on its way there
+    first_meeting: int = 0  # which of the gateways that this session met got it first; 0: none, so no node has it
 
 
 class ClientSession:
@@ -253,6 +250,7 @@ class ClientSession:
         timeout_s = submit.options.timeout_s
         call = OpenCall(submit, now + timeout_s if timeout_s else None, attempt, seq, seq, seq)
         call.was_allowed, call.has_item, call.first_meeting = was_allowed, has_item, max(met, 1)
+        call.is_sent = True
         self._open[submit.call_id] = call
         self._sent_count += 1
         if was_allowed:
@@ -365,7 +363,7 @@ class ClientSession:
     def may_have_run(self, call_id: bytes) -> bool:
         """Whether a node may have begun this call, for all that is known here."""
         call = self._open.get(call_id)
-        if call is None or not call.is_sent:
+        if call is None or not call.first_meeting:
             return False
         options = call.submit.options
         return call.was_allowed if options.retries_set and options.retries == 0 else True
@@ -479,7 +477,9 @@ class ClientSession:
             return False
         if call.deadline is not None and self._now + wait_s > call.deadline:
             return False
-        call.first_meeting = 0
+        if call.first_meeting == self._meetings:
+            call.first_meeting = 0  # else a gateway before this one had it, and perhaps gave it to a node
+        call.is_sent = False
         self._sent_count -= 1
         if not self._is_held:
             self._is_held, self._refusals = True, refusals
@@ -520,6 +520,7 @@ class ClientSession:
             call = self._open.get(state.call_id)
             if call is not None and call.is_sent and call.attempt == 0:
                 call.first_meeting = 0
+                call.is_sent = False
                 self._sent_count -= 1
                 self._unsent.appendleft(state.call_id)
 
@@ -540,14 +541,17 @@ class ClientSession:
             if call.deadline is not None and self._now >= call.deadline:
                 self._end_late(call)
                 continue
-            call.first_meeting = self._meetings
+            call.first_meeting = call.first_meeting or self._meetings
+            call.is_sent = True
             self._sent_count += 1
             self._send_submit(call)
 
     def _end_late(self, call: OpenCall) -> None:
-        """It never left this process."""
+        """It isn't at this gateway."""
+        may_have_run = self.may_have_run(call.submit.call_id)
         del self._open[call.submit.call_id]
         late = pb.ErrorInfo(code="deadline", message="its timeout ran out before the gateway could be told of it")
+        late.may_have_run = may_have_run
         late.details["which"] = "total"
         self._effects.append(Judged(call.submit.call_id, late))
 

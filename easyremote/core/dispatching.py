@@ -178,6 +178,8 @@ class Dispatching:
                 break
             self._queues.remove(found[0])
             self.dispatch(*found)
+            if placing.declined:
+                self._place_declined()  # it may have been in the way of others
         self._fill_what_is_free()
 
     def _fill_what_is_free(self) -> None:

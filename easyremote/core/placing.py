@@ -263,6 +263,7 @@ class Placing:
     def waits(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """Whether the call's strategy, which chose this node, lets it rather wait for another that is at work."""
         if call.family is not None and is_held_back(call, node):
+            self._declined(call.key)  # those behind it may go once it has left, wherever to
             return True
         pool = self._pool(call.key)
         if len(pool.nodes) == 1:
@@ -277,6 +278,7 @@ class Placing:
     def refuses(self, call: Call, node: Node, queues: Queues, now: float) -> bool:
         """The same where the strategy hasn't chosen this node, but the node has become free."""
         if call.family is not None and is_held_back(call, node):
+            self._declined(call.key)  # those behind it may go once it has left, wherever to
             return True
         pool = self._pool(call.key)
         if len(pool.nodes) == 1:

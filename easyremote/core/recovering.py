@@ -173,4 +173,4 @@ class Recovering:
         self._endings.fail(call, error)
 
     def retries(self, call: Call) -> int:
-        return retrying.allowed(call, self._settings.default_retries)
+        return retrying.allowed(call.submit.options, self._settings.default_retries)

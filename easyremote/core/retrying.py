@@ -30,9 +30,8 @@ MAX_EARLIER = 10
 _NAME, _MESSAGE, _TRACEBACK = 200, 500, 2000
 
 
-def allowed(call: Call, default: int) -> int:
-    """Attempts that the call may have beyond the first."""
-    options = call.submit.options
+def allowed(options: pb.Options, default: int) -> int:
+    """Attempts that such a call may have beyond the first."""
     if options.retries_set:
         return min(options.retries, MAX_RETRIES)
     return max(default, IDEMPOTENT_RETRIES) if options.idempotent else default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from easyremote.core import retrying
 from easyremote.core.admission import refuse_overload, refuse_submit
 from easyremote.core.attempts import Attempts, resume
 from easyremote.core.client_session import runs_at_least
@@ -50,11 +51,18 @@ class Submissions:
         if problem is None and known is None and submit.options.parent_id:
             problem = self._nesting.refuse(submit)
         if problem is not None:  # told, and not kept
+            problem.may_have_run = self._may_have_run(submit)
             self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
         elif known is not None:
             self._resubmitted(known, frame, session)
         else:
             self._submitted(frame, session)
+
+    def _may_have_run(self, submit: pb.Submit) -> bool:
+        """Whether a node may have begun it, under a gateway before or before this one forgot its client."""
+        if submit.seen_attempt:
+            return True
+        return submit.again and retrying.allowed(submit.options, self._settings.default_retries) > 0
 
     def _refuse_overload(self, session: Session) -> pb.ErrorInfo | None:
         if session.session_id == self._state.keeper_id:

@@ -265,9 +265,10 @@ class World:
         once = asked.is_once_only or (self.plan.gentle and not asked.script.failing)
         self._expect(len(asked.executions) == 1 or not once, f"{asked.name} is begun again: {asked.executions}")
         first = self.calls.get(asked.hedge_of)
-        if first is not None and first.executions:
-            apart = first.executions[-1].node != node.name or len(asked.executions) > 1
-            self._expect(apart, f"{asked.name} is begun where the first copy ran")
+        if first is not None and first.executions and len(asked.executions) == 1:
+            last = first.executions[-1]  # it may have failed there, and be elsewhere by now
+            is_here = last.node == node.name and (first.call_id, last.attempt) in node.runs
+            self._expect(not is_here or last.begun_at > asked.asked_at, f"{asked.name} is begun beside its first copy")
         if asked.deadline is not None:
             late_s = self.schedule.now - asked.deadline
             self._expect(late_s < self._transit_slack_s(), f"{asked.name} is begun {late_s:.3f} s after its deadline")

@@ -113,8 +113,9 @@ class SimNode(Peer):
         )  # those that run together, or for another, need none
 
     def together_count(self, function: str) -> int:
-        """Calls of it that run together."""
-        return sum(function == run.attempt.submit.function in self._together for run in self.runs.values())
+        """Calls of it that run together, without those that are stopping: whoever stopped them sends others meanwhile."""
+        known = [run.attempt.submit.function for run in self.runs.values() if not run.attempt.stopping]
+        return sum(function == name in self._together for name in known)
 
     def perform(self, effect: Any) -> None:
         if isinstance(effect, core.Start):

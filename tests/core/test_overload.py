@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from easyremote.config import GatewaySettings
 from easyremote.core.client_session import FEW_AGAIN, HeldBack
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, ClientPeer, NodePeer, new_id
@@ -145,3 +146,51 @@ def test_a_refused_call_can_be_cancelled_and_a_reconnect_changes_nothing() -> No
     bench.settle()
     assert node.only_started().call_id == second
     assert FEW_AGAIN > 1
+
+
+def restarted_with_less_room(slots: int = 2, **options: object) -> tuple[Bench, NodePeer, ClientPeer, bytes]:
+    """Two calls are there when the gateway is restarted, and the one that comes then takes one. Returns the other's id."""
+    bench = Bench(max_queued_calls=2, silence_s=1e9)
+    node, client = bench.node("n", slots=slots), bench.client()
+    _, second = flood(client, 2, **options)
+    assert len(node.started()) == slots
+    bench.settings = GatewaySettings(max_queued_calls=1, silence_s=1e9)
+    bench.restart()
+    client.connect()
+    return bench, node, client, second
+
+
+def test_a_refused_call_that_an_earlier_gateway_had_says_that_it_may_have_run() -> None:
+    *_, client, second = restarted_with_less_room(queue_timeout_s=0.001)
+    error = client.verdicts()[second]
+    assert (error.code, error.may_have_run) == ("overloaded", True)
+
+
+def test_a_refused_call_that_no_node_can_have_says_that_it_has_not_run() -> None:
+    *_, client, second = restarted_with_less_room(slots=1, queue_timeout_s=0.001, retries_set=True)
+    error = client.verdicts()[second]  # it begins with its client's word only, which wasn't asked for
+    assert (error.code, error.may_have_run) == ("overloaded", False)
+
+
+def test_a_refused_call_that_an_earlier_gateway_had_is_found_at_its_node_when_it_goes_again() -> None:
+    bench, node, client, second = restarted_with_less_room()
+    (held,) = client.took(HeldBack)
+    assert client.core.may_have_run(second)
+    node.connect()
+    client.cancel(next(call_id for call_id in client.core._open if call_id != second))
+    bench.now += held.wait_s
+    client.core.resume(bench.now)
+    bench.settle()
+    assert not node.started()
+    node.result(next(attempt for attempt in node.core._attempts.values() if attempt.call_id == second))
+    (event,) = client.events()
+    assert (event.call_id, event.attempt) == (second, 1)
+
+
+def test_a_refused_call_that_an_earlier_gateway_had_may_have_run_when_its_time_is_over() -> None:
+    bench, _, client, second = restarted_with_less_room(timeout_s=3.0)
+    bench.now += 4.0
+    client.core.resume(bench.now)
+    bench.pass_time(3.0)
+    error = client.verdicts()[second]
+    assert (error.code, error.may_have_run) == ("deadline", True)

@@ -43,3 +43,22 @@ def test_a_node_goes_on_fetching_the_arguments_of_a_job_when_the_gateway_is_back
     plan = Plan(gentle=True, jobs=1.0, large=1.0, nodes=2, slots=4, calls=30, faults=("crash_gateway",), fault_count=1)
     for seed in range(5):
         simulate(seed, replace(plan, fault_lasts_s=(0.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("plan", "seed"),
+    [
+        # a call that a gateway before may have given to a node was refused as if it were new, and told that it hadn't run
+        ("few calls at the gateway", 23),
+        ("few calls at the gateway", 70),
+        ("few calls at the gateway", 111),
+        # a call that waited for its parent's slot left its queue, and nobody looked at those behind it
+        ("families of short calls", 292),
+        # a second copy went where the first had failed before; it is at another node by then, so it may
+        ("everything together", 438),
+        # a stopped call that runs together with others takes a moment to end, and others are sent meanwhile
+        ("calls that need much, everything", 787),
+    ],
+)
+def test_a_world_that_broke_a_promise_once_keeps_it(plan: str, seed: int) -> None:
+    simulate(seed, PLANS[plan])
