@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import inspect
 import linecache
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 from easyremote.errors import BadArguments, UsageError
 from easyremote.runtime import python_minor, this_runtime
+from easyremote.security.statements import digest_of
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -162,14 +162,12 @@ def ship(function: Callable[..., Any], kind: pb.Code.Kind, spec: pb.FunctionSpec
     Raises UnpicklableError with the path to what it captured and can't be sent.
     """
     encoded = codec.encode((_sources(function), function), getattr(function, "__name__", "the function"))
-    digest = hashlib.blake2b(digest_size=16)
-    for part in encoded.parts:
-        digest.update(part)
-    spec.version = digest.hexdigest()[:12]
+    digest = digest_of(encoded.parts)
+    spec.version = digest[:12]
     code = pb.Code(
         kind=kind,
         spec=spec,
-        digest=digest.hexdigest(),
+        digest=digest,
         python=python_minor(),
         cloudpickle=this_runtime().cloudpickle,
     )

@@ -11,6 +11,7 @@ client's keys later can't read calls of earlier days.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class OpenAdmission:
     epoch: bytes
     expires: float
     key: bytes = field(repr=False)  # of the epoch, 32 bytes
+    mac_key: bytes = field(repr=False)  # what statements of calls are authenticated with, derived from it
 
 
 def admit(client: Identity, node: PublicIdentity, epoch: bytes, key: bytes, expires: float) -> pb.Admission:
@@ -74,7 +76,7 @@ def open_admission(admission: pb.Admission, node: Identity, now: float) -> OpenA
     if not now < statement.expires + SKEW_S:  # NaN as well
         raise ConsentError(f"the call's admission expired {now - statement.expires:.0f} s ago by this node's clock")
     key = _unwrap(statement.wrapped, node, _bound_to(client, node.public, statement.epoch))
-    return OpenAdmission(client, statement.epoch, statement.expires, key)
+    return OpenAdmission(client, statement.epoch, statement.expires, key, mac_key(key))
 
 
 def state_call(submit: pb.Submit, epoch: bytes, code_digest: str, issued: float, expires: float) -> pb.CallStatement:
@@ -95,6 +97,21 @@ def read_call(seal: pb.Seal) -> pb.CallStatement:
     except DecodeError:
         raise ConsentError("what the client states of the call can't be read; it was changed on its way") from None
     return statement
+
+
+def mac_key(key: bytes) -> bytes:
+    """What statements of calls of an epoch with this key are authenticated with."""
+    return hmac.digest(key, b"easyremote statement 1", "sha256")
+
+
+def mac_call(key: bytes, statement: bytes) -> bytes:
+    """Authenticates a serialized statement; `key` comes from `mac_key`."""
+    return hmac.digest(key, statement, "sha256")
+
+
+def is_of_epoch(admission: OpenAdmission, seal: pb.Seal) -> bool:
+    """Whether somebody who has the epoch's key stated this call: its client, or a node that it let open its calls."""
+    return hmac.compare_digest(mac_call(admission.mac_key, seal.statement), seal.mac)
 
 
 def sign_call(client: Identity, statement: bytes) -> bytes:
@@ -130,7 +147,7 @@ def check_call(statement: pb.CallStatement, submit: pb.Submit, node_id: str, now
         )
 
 
-def digest_of(parts: Iterable[bytes | memoryview]) -> str:
+def digest_of(parts: Iterable[bytes | bytearray | memoryview]) -> str:
     """SHA-256 of a payload's parts, lower-case hex: each part's length counts as well."""
     digest = hashlib.sha256()
     for part in parts:

@@ -460,16 +460,18 @@ class Ref(_message.Message):
     def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ...) -> None: ...
 
 class Seal(_message.Message):
-    __slots__ = ("statement", "signature", "admission", "admissions")
+    __slots__ = ("statement", "signature", "admission", "admissions", "mac")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     signature: bytes
     admission: Admission
     admissions: _containers.RepeatedCompositeFieldContainer[Admission]
-    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ...) -> None: ...
+    mac: bytes
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., mac: _Optional[bytes] = ...) -> None: ...
 
 class CallStatement(_message.Message):
     __slots__ = ("epoch", "call_id", "function", "code_kind", "code_digest", "spec", "node_id", "session_id", "retries", "expires", "issued", "keep", "accept", "ref_ids", "tasks", "python", "retries_set")
