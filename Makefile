@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 # More arguments for pytest or the benchmarks: make test ARGS="-x -k broker"
 ARGS ?=
+# Processes that run tests side by side. They mostly wait, so more than there are processors.
+WORKERS ?= 4
 # How long all trials of `make chaos` may take together.
 MINUTES ?= 60
 # How many inputs the fuzzer of `make attack` tries.
@@ -47,7 +49,7 @@ lab: venv ## Open the first tutorial in JupyterLab
 
 test: lint ## Run everything: lint and all tests, browser and notebooks included
 	@scripts/install-browser
-	@"$(BIN)/pytest" $(ARGS)
+	@"$(BIN)/pytest" -n $(WORKERS) $(ARGS)
 
 lint: venv ## Check style, types, layers, and that the generated code is what the protos give
 	@"$(BIN)/ruff" check

@@ -23,7 +23,8 @@ from easyremote.wire.yielding import YieldingThread
 T = TypeVar("T")
 
 SHARED_MEMORY_VARIABLE = "EASYREMOTE_SHARED_MEMORY"
-"""Set to 0: large payloads go through the gateway between processes of one host as well, as between machines."""
+"""Set to 0: large payloads go through the gateway between processes of one host as well, as between machines. Set to a path,
+for all processes: that folder takes the place of /dev/shm."""
 
 _NAME = re.compile(r"(\d+)-[0-9a-f]{32}")
 _boot_id_file = Path("/proc/sys/kernel/random/boot_id")
@@ -36,7 +37,7 @@ class SharedFiles:
     """
 
     def __init__(self, roots: Sequence[Path] = ()) -> None:
-        candidates = roots or (Path("/dev/shm"), Path(tempfile.gettempdir()))
+        candidates = roots or (_first_root(), Path(tempfile.gettempdir()))
         self.folders = [folder for root in candidates if (folder := _private_folder(root)) is not None]
         is_shared = self.folders and os.environ.get(SHARED_MEMORY_VARIABLE) != "0"
         self.identity = _identity(self.folders[0]) if is_shared else ""
@@ -149,6 +150,11 @@ def _check_room(descriptor: int, size: int) -> None:
     status = os.fstatvfs(descriptor)
     if status.f_blocks > 0 and status.f_bavail * status.f_frsize < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _first_root() -> Path:
+    configured = os.environ.get(SHARED_MEMORY_VARIABLE, "")
+    return Path(configured) if os.path.isabs(configured) else Path("/dev/shm")
 
 
 def _private_folder(root: Path) -> Path | None:

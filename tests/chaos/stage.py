@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from easyremote import Client
+from tests.conftest import free_port
 
 TOKEN = "the-token-of-the-chaos-trials"
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ class Stage:
         self._variables = {
             "EASYREMOTE_RUNTIME_DIR": str(self.folder),
             "EASYREMOTE_LOCAL_SOCKET": "1" if local_socket else "0",
-            "EASYREMOTE_SHARED_MEMORY": "1" if shared_memory else "0",
+            "EASYREMOTE_SHARED_MEMORY": os.environ.get("EASYREMOTE_SHARED_MEMORY", "1") if shared_memory else "0",
         }
         self._before = {name: os.environ.get(name) for name in self._variables}
         os.environ.update(self._variables)  # the client is in this process
@@ -165,8 +165,3 @@ def stage(**options: Any) -> Iterator[Stage]:
         yield made
     finally:
         made.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

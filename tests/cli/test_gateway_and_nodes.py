@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,12 @@ import pytest
 
 import easyremote
 from tests.cli.conftest import Program
-from tests.conftest import wait_until
+from tests.conftest import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Program]
 Run = Callable[..., Any]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 # ---- gateway -----------------------------------------------------------------------------------------------------------

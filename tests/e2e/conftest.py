@@ -20,7 +20,7 @@ from easyremote.cluster import LocalCluster
 from easyremote.core.client_session import ClientSession
 from easyremote.transport.local_stream import LocalStream
 from easyremote.transport.loop import shared_loop
-from tests.conftest import wait_until
+from tests.conftest import free_port, wait_until
 
 # Needs a second Python, which .ci/run names where the machine has one.
 collect_ignore = [] if os.environ.get("EASYREMOTE_OTHER_PYTHON") else ["test_other_python.py"]
@@ -167,11 +167,6 @@ def gateway_process() -> Iterator[Any]:
     yield start
     while running:
         kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager

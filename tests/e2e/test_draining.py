@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from easyremote import CallLost, Client, ComputeNode, NodeGone, NoNodeAvailable, Server, UsageError
-from tests.conftest import wait_until
-from tests.e2e.conftest import free_port
+from tests.conftest import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ import pytest
 
 from easyremote import CallLost, Client, ComputeNode, GatewayUnreachable, NodeGone, Server
 from easyremote.cluster import LocalCluster
-from tests.conftest import is_alive, wait_until
-from tests.e2e.conftest import Wire, free_port
+from tests.conftest import free_port, is_alive, wait_until
+from tests.e2e.conftest import Wire
 
 
 def count_slowly(node: ComputeNode, started: threading.Event, total: int = 40) -> None:

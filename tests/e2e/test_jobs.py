@@ -37,8 +37,7 @@ from easyremote import (
     UsageError,
 )
 from easyremote.reporting import progress
-from tests.conftest import wait_until
-from tests.e2e.conftest import free_port
+from tests.conftest import free_port, wait_until
 
 GATEWAY = """
 import sys

@@ -30,7 +30,7 @@ from easyremote import (
 from easyremote.cluster import LocalCluster
 from easyremote.wire.shared_files import SharedFiles
 from easyremote.wire.v1 import gateway_pb2 as pb
-from tests.conftest import wait_until
+from tests.conftest import shared_folder, wait_until
 from tests.e2e.conftest import Wire
 
 MIB = 1024 * 1024
@@ -69,7 +69,7 @@ def values_of(node: ComputeNode) -> Any:
 
 def files() -> set[str]:
     """Shared files of this process, which is client and node here."""
-    return {path.name for path in Path(f"/dev/shm/easyremote-{os.getuid()}").glob(f"{os.getpid()}-*")}
+    return {path.name for path in shared_folder().glob(f"{os.getpid()}-*")}
 
 
 class Asked:

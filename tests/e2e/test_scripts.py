@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from easyremote import Client, GatewayUnreachable, Server
-from tests.e2e.conftest import free_port
+from tests.conftest import free_port, wait_until
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -81,8 +81,6 @@ def test_serve_blocking_returns_on_sigterm(tmp_path: Path) -> None:
     )
     with Server(port=0) as server, Client(server.address) as client:
         process = subprocess.Popen([sys.executable, str(script), server.address], stdout=subprocess.PIPE, text=True)
-        from tests.conftest import wait_until
-
         wait_until(lambda: [f.name for f in client.list_functions()] == ["f"])
         client.call("f")
         process.terminate()
