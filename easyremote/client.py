@@ -13,9 +13,10 @@ from easyremote import discovery, hedging, jobs, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
-from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError, from_code
+from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.execution.context import current
+from easyremote.execution.failure import rebuild
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
 from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo
@@ -305,7 +306,7 @@ class Client:
     def _change_node(self, query: pb.Query) -> NodeInfo:
         answer = self._connection.query(query)
         if answer.HasField("error"):
-            raise from_code(answer.error.code, answer.error.message)
+            raise rebuild(answer.error)
         return node_info(answer.nodes[0])
 
     def list_functions(self) -> list[FunctionInfo]:
@@ -330,7 +331,7 @@ class Client:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
         answer = self._connection.query(pb.Query(explain=submit))
         if answer.HasField("error"):
-            raise from_code(answer.error.code, answer.error.message)
+            raise rebuild(answer.error)
         return explanation_of(answer.explanation)
 
     def gateway_info(self) -> GatewayInfo:
@@ -504,6 +505,8 @@ class Client:
     def _describe(self, name: str) -> pb.FunctionSpec:
         self.forget_signature(name)
         answer = self._connection.query(pb.Query(describe_function=name))
+        if answer.HasField("error"):
+            raise rebuild(answer.error)
         if answer.functions:
             return answer.functions[0].spec
         if not self.list_nodes():

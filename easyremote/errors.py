@@ -31,6 +31,7 @@ __all__ = [
     "NodeGone",
     "OverloadedError",
     "PayloadError",
+    "PermissionDenied",
     "PortInUse",
     "ProtocolError",
     "RefLost",
@@ -150,6 +151,12 @@ class ConsentError(AuthError):
     """
 
     code = "consent"
+
+
+class PermissionDenied(AuthError):
+    """The token is one of the gateway's, and doesn't allow this. `details` has its id and its name: `token`, `token_name`."""
+
+    code = "permission"
 
 
 class Unavailable(EasyRemoteError):

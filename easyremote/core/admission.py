@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from easyremote.config import PROTOCOL_VERSION, GatewaySettings
 from easyremote.core.access import Access
+from easyremote.core.permissions import refuse_peer
 from easyremote.core.records import MAX_ATTEMPT, MAX_NAME, MAX_SLOTS, Node, Session
 from easyremote.core.resources import MAX_LABEL, MAX_LABELS
 from easyremote.core.rings import refuse_seal
@@ -38,6 +39,9 @@ def refuse_hello(
         )
     if len(hello.session_id) != 16 or hello.role not in (pb.ROLE_CLIENT, pb.ROLE_NODE):
         return pb.Refused(code="remote_protocol", message="a hello needs a role and a session id of 16 bytes")
+    denied = refuse_peer(hello, access)
+    if denied is not None:
+        return denied
     known = sessions.get(hello.session_id)
     if known is not None and known.access.token_id != access.token_id:  # who knows a session's id isn't it
         return pb.Refused(code="auth", message="this session belongs to another token")
@@ -48,16 +52,21 @@ def refuse_hello(
     name = known.node.node_id if known is not None and known.node is not None else hello.node.node_id
     if known is not None and (known.role != hello.role or name != hello.node.node_id):
         return pb.Refused(code="remote_protocol", message="a session keeps the role and the name that it began with")
-    return _refuse_node(hello, nodes) if hello.role == pb.ROLE_NODE else None
+    return _refuse_node(hello, access, nodes) if hello.role == pb.ROLE_NODE else None
 
 
-def _refuse_node(hello: pb.Hello, nodes: Mapping[str, Node]) -> pb.Refused | None:
+def _refuse_node(hello: pb.Hello, access: Access, nodes: Mapping[str, Node]) -> pb.Refused | None:
     node_id = hello.node.node_id
     if not 1 <= len(node_id) <= MAX_NAME or not node_id.isprintable():
         return pb.Refused(code="usage", message=f"a node's name has 1 to {MAX_NAME} printable characters")
     if not 1 <= hello.node.slots <= MAX_SLOTS:
         return pb.Refused(code="usage", message=f"a node has 1 to {MAX_SLOTS} slots, not {hello.node.slots}")
     other = nodes.get(node_id)
+    if (
+        other is not None and other.session.access.token_id != access.token_id
+    ):  # be it away: it has the time to come back
+        text = f"a node named '{node_id}' is known here under another token; choose another node_id"
+        return pb.Refused(code="duplicate_node", message=text)
     if other is not None and other.session.session_id != hello.session_id and other.is_here:
         there = other.session.runtime
         return pb.Refused(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from easyremote.core.access import OWNER, Access
 from easyremote.core.draining import why
 from easyremote.core.placing import Placing
 from easyremote.core.records import Node
@@ -9,38 +12,39 @@ from easyremote.core.rooms import in_use
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
-def answer(query: pb.Query, placing: Placing, gateway: pb.GatewayRecord, now: float) -> pb.Answer:
-    """The answer to a client's question. `gateway` is the gateway's record of itself."""
+def answer(query: pb.Query, access: Access, placing: Placing, gateway: pb.GatewayRecord, now: float) -> pb.Answer:
+    """The answer to a client's question, with what its token lets it use. `gateway` is the gateway's record of itself."""
     reply = pb.Answer(query_id=query.query_id)
     what = query.WhichOneof("what")
-    nodes = placing.nodes.values()
+    nodes = [node for node in placing.nodes.values() if access.allows_node(node.node_id)]
     if what == "list_nodes":
-        reply.nodes.extend(node_record(node, placing, now) for node in nodes)
+        reply.nodes.extend(node_record(node, placing, now, access) for node in nodes)
         reply.gateway.CopyFrom(gateway)
     elif what == "list_functions":
-        names = sorted({name for node in nodes for name in node.offers})
-        reply.functions.extend(_function_record(name, placing) for name in names)
+        names = sorted({name for node in nodes for name in node.offers if access.allows_function(name)})
+        reply.functions.extend(_function_record(name, nodes) for name in names)
     elif what == "describe_function":
-        record = _function_record(query.describe_function, placing)
+        record = _function_record(query.describe_function, nodes)
         if record.nodes:
             reply.functions.append(record)
         else:
-            reply.close_names.extend(placing.close_names(query.describe_function))
+            close = placing.close_names(query.describe_function)
+            reply.close_names.extend(name for name in close if access.allows_function(name))
     else:
         reply.error.CopyFrom(pb.ErrorInfo(code="remote_protocol", message="this gateway doesn't know that query"))
     return reply
 
 
-def _function_record(name: str, placing: Placing) -> pb.FunctionRecord:
-    offering = [node for node in placing.nodes.values() if name in node.offers]
+def _function_record(name: str, nodes: Iterable[Node]) -> pb.FunctionRecord:
+    offering = [node for node in nodes if name in node.offers]
     record = pb.FunctionRecord(nodes=[node.node_id for node in offering])
     if offering:
         record.spec.CopyFrom(offering[-1].offers[name])
     return record
 
 
-def node_record(node: Node, placing: Placing, now: float) -> pb.NodeRecord:
-    """What is known of a node, for people and programs."""
+def node_record(node: Node, placing: Placing, now: float, access: Access = OWNER) -> pb.NodeRecord:
+    """What is known of a node, for people and programs; of its functions those that may be called with this access."""
     resting = placing.circuits.resting(node.node_id, now)
     return pb.NodeRecord(
         node_id=node.node_id,
@@ -49,7 +53,7 @@ def node_record(node: Node, placing: Placing, now: float) -> pb.NodeRecord:
         running=node.running_count,
         finished=node.finished,
         failed=node.failed,
-        functions=sorted(node.offers),
+        functions=sorted(name for name in node.offers if access.allows_function(name)),
         load=node.load,
         runtime=node.session.runtime,
         labels=node.labels,

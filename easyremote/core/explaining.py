@@ -190,6 +190,14 @@ def _is_another(case: Case, node: Node) -> Finding | None:
     return Finding(NEVER, f"the call is to run on '{wanted}'", f"leave out node='{wanted}'")
 
 
+def _is_not_allowed(case: Case, node: Node) -> Finding | None:
+    key = case.call.key
+    if key.allows(node.node_id):
+        return None
+    allowed = ", ".join(key.allowed_nodes[:MAX_NAMED]) + (", …" if len(key.allowed_nodes) > MAX_NAMED else "")
+    return Finding(NEVER, f"the token allows calls on nodes {allowed} only", "another token")
+
+
 def _has_another_python(case: Case, node: Node) -> Finding | None:
     key, python = case.call.key, node.session.runtime.python
     if not key.is_code or not key.python or minor(python) == key.python:
@@ -336,6 +344,7 @@ def _is_declined(case: Case, node: Node) -> Finding | None:
 
 CHECKS: tuple[Check, ...] = (
     _is_another,
+    _is_not_allowed,
     _has_another_python,
     _lacks_function,
     _leaves_it_to_another,

@@ -437,7 +437,7 @@ class Placing:
             affordable = [node for node in candidates if _is_affordable(node, key)]
             return all_drain(call.title, affordable) if affordable else _too_dear(call, candidates)
         if key.node_id and key.node_id not in self.nodes:
-            there = ", ".join(sorted(self.nodes)) or "none"
+            there = ", ".join(sorted(name for name in self.nodes if key.allows(name))) or "none"
             text = f"node '{key.node_id[:200]}' isn't connected to this gateway; connected are: {there}"
             return pb.ErrorInfo(code="node_gone", message=text)
         if not self.nodes:
@@ -445,6 +445,9 @@ class Placing:
         serving = self._serving(key)
         if serving:
             return self.rings.why_not(call, serving) or never_fits(call, serving)
+        if key.allowed_nodes and self._serving(key._replace(allowed_nodes=())):
+            text = f"'{call.title}' can't run: its token allows nodes {', '.join(key.allowed_nodes[:5])} only, and none of them "
+            return pb.ErrorInfo(code="no_node", message=text + "could run it")
         return self._wrong_python(key) if key.is_code else self._unknown_function(key)
 
     def close_names(self, function: str, node_id: str = "") -> list[str]:
@@ -458,7 +461,7 @@ class Placing:
         theirs = ", ".join(
             f"{node.node_id} has {minor(node.session.runtime.python)}"
             for node in self.nodes.values()
-            if key.node_id in ("", node.node_id)
+            if key.node_id in ("", node.node_id) and key.allows(node.node_id)
         )
         return pb.ErrorInfo(
             code="environment_mismatch",
@@ -487,10 +490,10 @@ def queue_key(submit: pb.Submit) -> QueueKey:
     options = submit.options
     limit = options.cost_limit if options.cost_limit > 0 else 0.0
     needs = asked(options.needs) if options.HasField("needs") else None
+    python = submit.code.python if is_code else ""
     epoch = epoch_of(submit.seal) if submit.HasField("seal") else b""
-    return QueueKey(
-        submit.function, options.node_id, submit.code.python if is_code else "", is_code, limit, needs, epoch
-    )
+    allowed = tuple(submit.allowed_nodes) if submit.allowed_nodes else ()
+    return QueueKey(submit.function, options.node_id, python, is_code, limit, needs, epoch, allowed)
 
 
 def fits(node: Node, key: QueueKey, pool: Pool) -> bool:
@@ -516,6 +519,8 @@ def minor(version: str) -> str:
 
 def _can_run(node: Node, key: QueueKey) -> bool:
     if key.node_id and key.node_id != node.node_id:
+        return False
+    if key.allowed_nodes and not key.allows(node.node_id):
         return False
     if key.is_code:
         return not key.python or minor(node.session.runtime.python) == key.python

@@ -7,6 +7,7 @@ from easyremote.core.answers import answer, node_record
 from easyremote.core.draining import no_node_to_drain, reason_of
 from easyremote.core.explaining import explain
 from easyremote.core.nodes import Nodes
+from easyremote.core.permissions import note_in, refuse_call, refuse_query
 from easyremote.core.placing import queue_key
 from easyremote.core.records import AskKeeper, Call, Session
 from easyremote.core.state import State
@@ -32,7 +33,13 @@ class Questions:
 
     def on_query(self, session: Session, frame: pb.Frame) -> None:
         query = frame.query
+        problem = refuse_query(session.access, query)
+        if problem is not None:
+            self._send(session, pb.Frame(answer=pb.Answer(query_id=query.query_id, error=problem)))
+            return
         if query.HasField("job"):
+            for submit in query.job.keep.submits if query.job.HasField("keep") else ():
+                note_in(submit, session.access)
             self._state.actions.append(AskKeeper(session.session_id, query))
             return
         if query.HasField("drain_node"):
@@ -42,7 +49,7 @@ class Questions:
         elif query.HasField("explain"):
             reply = self._explain(session, query)
         else:
-            reply = answer(query, self._placing, self._gateway_record(), self._state.now)
+            reply = answer(query, session.access, self._placing, self._gateway_record(), self._state.now)
         self._send(session, pb.Frame(answer=reply))
 
     def _drain_node(self, query: pb.Query, node_id: str, reason: str) -> pb.Answer:
@@ -65,7 +72,8 @@ class Questions:
                 gone = pb.ErrorInfo(code="usage", message="no call of this client is known here under that id")
                 return pb.Answer(query_id=query.query_id, error=gone)
             submit.call_id = _NO_ID
-            problem = refuse_submit(submit)
+            problem = refuse_submit(submit) or refuse_call(session.access, submit)
+            note_in(submit, session.access)
             if problem is not None:
                 return pb.Answer(query_id=query.query_id, error=problem)
             key = queue_key(submit)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from easyremote.core.access import OWNER, Access
+from easyremote.core.access import OWNER, Access, matches
 from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.fairness import MAX_PRIORITY, Share
 from easyremote.core.resources import Ask, Room
@@ -390,6 +390,11 @@ class QueueKey(NamedTuple):
     cost_limit: float  # 0: none
     needs: Ask | None = None  # what the call itself says of its needs
     epoch: bytes = b""  # under whose key it is sealed; empty: it isn't
+    allowed_nodes: tuple[str, ...] = ()  # patterns of the nodes that its token allows; none: all
+
+    def allows(self, node_id: str) -> bool:
+        """Whether its token lets the call go to the node of this name."""
+        return not self.allowed_nodes or matches(node_id, self.allowed_nodes)
 
 
 @dataclass(slots=True, eq=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from easyremote.core import retrying
+from easyremote.core.access import OWNER
 from easyremote.core.admission import refuse_overload, refuse_submit
 from easyremote.core.attempts import Attempts, resume
 from easyremote.core.client_session import runs_at_least
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.endings import Endings
+from easyremote.core.permissions import note_in, refuse_call
 from easyremote.core.placing import queue_key
 from easyremote.core.records import Call, Node, Session
 from easyremote.core.recovering import Recovering
@@ -41,7 +43,13 @@ class Submissions:
         if session.node is not None:
             self._state.unknown_frames += 1  # a node makes no calls
             return
-        problem = refuse_submit(submit)
+        access = session.access
+        if access is OWNER and not (submit.owner or submit.plain_only or submit.allowed_nodes):
+            problem = refuse_submit(submit)
+        else:
+            problem = refuse_submit(submit) or refuse_call(access, submit)
+            if session.session_id != self._state.keeper_id:  # what it brings was noted when it came
+                note_in(submit, access)
         known = self._calls.get(submit.call_id)
         if known is not None and known.client is None and submit.seen_attempt > known.attempt:
             self._forget_outdated(known)

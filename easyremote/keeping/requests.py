@@ -125,6 +125,8 @@ class Requests:
         if submit.tasks or (submit.HasField("code") and submit.code.kind != pb.Code.KIND_CALLABLE):
             return UsageError("only calls of functions can be jobs")
         plain = pb.Submit(call_id=submit.call_id, function=submit.function, options=submit.options)
+        plain.owner, plain.plain_only = submit.owner, submit.plain_only  # what the broker has noted of its token
+        plain.allowed_nodes.extend(submit.allowed_nodes)
         if submit.HasField("code"):
             plain.code.CopyFrom(submit.code)
         if submit.HasField("arguments"):

@@ -115,6 +115,8 @@ class _Guest:
                 continue
             if frame is None or frame.HasField("goodbye"):
                 return pb.ErrorInfo(code="unavailable", message="the gateway is stopping")
+            if frame.HasField("refused"):
+                return pb.ErrorInfo(code=frame.refused.code, message=frame.refused.message)
             if frame.HasField("verdict"):
                 return frame.verdict.error
             if frame.HasField("event"):
@@ -154,7 +156,9 @@ _STATUS = {
     "deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
     "cancelled": grpc.StatusCode.CANCELLED,
     "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "auth": grpc.StatusCode.PERMISSION_DENIED,
+    "auth": grpc.StatusCode.UNAUTHENTICATED,
+    "permission": grpc.StatusCode.PERMISSION_DENIED,
+    "consent": grpc.StatusCode.PERMISSION_DENIED,
     "remote": grpc.StatusCode.ABORTED,
 }
 """The gRPC status of each wire code; any other is UNAVAILABLE."""

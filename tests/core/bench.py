@@ -7,6 +7,7 @@ from typing import Any
 
 from easyremote.config import GatewaySettings, WindowSettings
 from easyremote.core import client_session, node_session
+from easyremote.core.access import OWNER, Access
 from easyremote.core.broker import Broker
 from easyremote.core.client_session import ClientSession
 from easyremote.core.node_session import NodeSession
@@ -57,12 +58,13 @@ class Bench:
         price: float = 0.0,
         state: pb.NodeState | None = None,
         host: str = "",
+        access: Access = OWNER,
     ) -> NodePeer:
         """`state`: what else it says of itself."""
-        return NodePeer(self, name, functions or ("f",), slots, python, price, state, host)
+        return NodePeer(self, name, functions or ("f",), slots, python, price, state, host, access)
 
-    def client(self, seals: bool = False) -> ClientPeer:
-        return ClientPeer(self, seals)
+    def client(self, access: Access = OWNER, seals: bool = False) -> ClientPeer:
+        return ClientPeer(self, access, seals)
 
     def next_conn(self) -> int:
         return next(self._conns)
@@ -105,8 +107,9 @@ class Peer:
 
     core: Any
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, access: Access = OWNER) -> None:
         self.bench = bench
+        self.access = access
         self.conn = 0
         self.inbox: list[pb.Frame | None] = []
         self.effects: list[Any] = []
@@ -119,7 +122,7 @@ class Peer:
         self.lose()
         self.conn = self.bench.next_conn()
         hello = copied(self.core.hello())
-        self.bench.perform(self.bench.broker.connected(self.conn, hello.hello, self.bench.now))
+        self.bench.perform(self.bench.broker.connected(self.conn, hello.hello, self.bench.now, self.access))
         if settle:
             self.bench.settle()
 
@@ -189,8 +192,9 @@ class NodePeer(Peer):
         price: float,
         more: pb.NodeState | None,
         host: str,
+        access: Access = OWNER,
     ) -> None:
-        super().__init__(bench)
+        super().__init__(bench, access)
         self.name = name
         runtime = pb.Runtime(python=python, host=host or f"host-of-{name}", pid=4711)
         state = pb.NodeState(node_id=name, slots=slots, price=price)
@@ -232,8 +236,8 @@ class NodePeer(Peer):
 class ClientPeer(Peer):
     core: ClientSession
 
-    def __init__(self, bench: Bench, seals: bool = False) -> None:
-        super().__init__(bench)
+    def __init__(self, bench: Bench, access: Access = OWNER, seals: bool = False) -> None:
+        super().__init__(bench, access)
         self.core = ClientSession(new_id(), pb.Runtime(python="3.11.7"), seals=seals)
         self.connect()
 
