@@ -41,15 +41,19 @@ class Client:
     """A connection to a gateway that makes calls. Thread-safe; one per process is normal.
 
     `gateway`: "host:port"; without it the gateway is looked for in EASYREMOTE_ADDRESS, this process, the connection file of this
-    user, and the configuration file. `token`: what opens it; found likewise for a gateway of this machine.
+    user, and the configuration file. `token`: what opens it; found likewise for a gateway of this machine. What goes to another
+    machine goes in TLS; `allow_plaintext_network=True` has it go unprotected.
 
-    Raises GatewayNotFound or GatewayUnreachable within 2 s, AuthError when the token is refused.
+    Raises GatewayNotFound or GatewayUnreachable within 2 s (10 s over a slow network), AuthError when the token is refused,
+    UntrustedGateway when what answers isn't the gateway that was joined, or nobody vouches for its certificate.
     """
 
-    def __init__(self, gateway: str | None = None, *, token: str | None = None) -> None:
+    def __init__(
+        self, gateway: str | None = None, *, token: str | None = None, allow_plaintext_network: bool = False
+    ) -> None:
         from easyremote import lifetime
 
-        self._connection = Connection(discovery.find(gateway, token))
+        self._connection = Connection(discovery.find(gateway, token, allow_plaintext_network))
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._cancel, self._taken = self._connection.cancel, self._connection.taken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import tomllib
@@ -27,6 +28,11 @@ RUNTIME_VARIABLE = "EASYREMOTE_RUNTIME_DIR"
 STATE_VARIABLE = "EASYREMOTE_STATE_DIR"
 LOCAL_SOCKET_VARIABLE = "EASYREMOTE_LOCAL_SOCKET"
 """Set to 0: processes of one host talk over gRPC as well, as between machines."""
+
+PLAINTEXT_VARIABLE = "EASYREMOTE_ALLOW_PLAINTEXT_NETWORK"
+"""Set to 1: the same as `allow_plaintext_network=True` of a client or a node."""
+
+_log = logging.getLogger("easyremote")
 
 _MAX_SOCKET_PATH = 100  # bytes that fit into a socket's address everywhere
 
@@ -51,6 +57,9 @@ class Endpoint:
     is_own: bool = False
     tls: bool = False
     fingerprint: str = ""
+    others: tuple[
+        str, ...
+    ] = ()  # further addresses of the same gateway: which of them can be reached depends on from where
 
     def metadata(self, **extra: str) -> tuple[tuple[str, str], ...]:
         return (
@@ -115,8 +124,8 @@ def withdraw(record: ConnectionFile) -> None:
 
 
 def socket_path(address: str) -> Path | None:
-    """Where a gateway at this address of this machine listens for its own user's processes; None where it can't."""
-    if not is_loopback(address) or not hasattr(socket, "AF_UNIX") or os.environ.get(LOCAL_SOCKET_VARIABLE) == "0":
+    """Where this user's gateway at this address of this machine listens for its user's processes; None where it can't."""
+    if not hasattr(socket, "AF_UNIX") or os.environ.get(LOCAL_SOCKET_VARIABLE) == "0":
         return None
     path = runtime_folder() / f"gateway-{_port_of(address)}.sock"
     return path if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else None
@@ -132,15 +141,15 @@ def is_local_gateway(address: str) -> bool:
     return any(_same(address, known) for known in _in_this_process)
 
 
-def find(address: str | None = None, token: str | None = None) -> Endpoint:
-    """The gateway to use.
+def find(address: str | None = None, token: str | None = None, allow_plaintext_network: bool = False) -> Endpoint:
+    """The gateway to use. What goes to another machine goes in TLS, unless `allow_plaintext_network`.
 
     Raises GatewayNotFound, which lists all that was tried, when there is none; UsageError for an address that isn't one.
     """
     if address:
-        return _with_token(normalize(address), token, "the given address")
+        return _with_token(normalize(address), token, "the given address", allow_plaintext_network)
     if from_environment := os.environ.get(ADDRESS_VARIABLE):
-        return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE)
+        return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE, allow_plaintext_network)
     if _in_this_process:
         newest = max(_in_this_process.values(), key=lambda record: record.started)
         return _own(newest, token, "the gateway of this process")
@@ -149,7 +158,8 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
         return _own(newest, token, "the connection file of this user")
     configured = _config_file()
     if configured.get("address"):
-        return _with_token(normalize(configured["address"]), token or configured.get("token"), "the configuration file")
+        token = token or configured.get("token")
+        return _with_token(normalize(configured["address"]), token, "the configuration file", allow_plaintext_network)
     raise GatewayNotFound(
         f"no gateway found: no address was given, {ADDRESS_VARIABLE} is not set, no gateway of this user runs on this machine "
         f"(looked in {runtime_folder()}), and {_config_path()} names none. Start one with 'easyremote gateway' or "
@@ -159,6 +169,8 @@ def find(address: str | None = None, token: str | None = None) -> Endpoint:
 
 def refresh(endpoint: Endpoint) -> Endpoint:
     """Look the same gateway up again: after a restart its token may be another. One that was given stays."""
+    if endpoint.tls and not endpoint.is_own:
+        return endpoint  # the one that was joined, wherever a tunnel to it begins
     if not (endpoint.is_discovered or endpoint.is_own or is_loopback(endpoint.address)):
         return endpoint
     record = _record_of(endpoint.address)
@@ -182,7 +194,7 @@ def normalize(address: str) -> str:
     return f"{host}:{int(port)}"
 
 
-def _with_token(address: str, token: str | None, source: str) -> Endpoint:
+def _with_token(address: str, token: str | None, source: str, allow_plaintext_network: bool) -> Endpoint:
     token = token or os.environ.get(TOKEN_VARIABLE)
     if record := _record_of(address):
         return _own(record, token, source)
@@ -192,7 +204,21 @@ def _with_token(address: str, token: str | None, source: str) -> Endpoint:
         if configured.get("address") and normalize(configured["address"]) == address:
             token = configured.get("token")
             is_discovered = not token
-    return Endpoint(address, token or "", source, is_discovered)
+    return Endpoint(address, token or "", source, is_discovered, tls=_needs_tls(address, allow_plaintext_network))
+
+
+def _needs_tls(address: str, allow_plaintext_network: bool) -> bool:
+    """Whether what goes there would cross a network without it."""
+    if is_loopback(address):
+        return False
+    if not allow_plaintext_network and os.environ.get(PLAINTEXT_VARIABLE) != "1":
+        return True
+    _log.warning(
+        "code, values and the token go to %s unprotected, as allow_plaintext_network says: whoever is on the way can read and "
+        "change them",
+        address,
+    )
+    return False
 
 
 def _own(record: ConnectionFile, token: str | None, source: str) -> Endpoint:
@@ -271,6 +297,11 @@ def _birth_of(pid: int) -> str:
 def _same(one: str, other: str) -> bool:
     both_local = _host_of(one) in _LOOPBACK and _host_of(other) in _LOOPBACK
     return one == other or (both_local and _port_of(one) == _port_of(other))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port, for a socket."""
+    return _host_of(address).strip("[]"), int(_port_of(address))
 
 
 def _host_of(address: str) -> str:

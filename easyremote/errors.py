@@ -39,6 +39,7 @@ __all__ = [
     "RemoteProtocolError",
     "Unavailable",
     "UnpicklableError",
+    "UntrustedGateway",
     "UsageError",
     "WorkerCrashed",
 ]
@@ -142,6 +143,13 @@ class AuthError(EasyRemoteError, PermissionError):
     """The gateway refused this identity."""
 
     code = "auth"
+
+
+class UntrustedGateway(AuthError):
+    """What answers isn't the gateway that was meant, or can't prove it: another key, or a certificate that has expired, is for
+    another host, or is vouched for by nobody. `details` has `reason`, or the fingerprints `expected` and `seen`."""
+
+    code = "untrusted_gateway"
 
 
 class ConsentError(AuthError):

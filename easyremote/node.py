@@ -36,7 +36,9 @@ class ComputeNode:
     """A process's offer of functions. It dials out to the gateway, so it may be behind NAT, and reconnects by itself.
 
     `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway;
-    made from the host's name when it isn't given. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
+    made from the host's name when it isn't given. `allow_plaintext_network=True` has what goes to another machine go without TLS,
+    so that whoever is on the way can read and change it. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at
+    least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
     `value_memory`: what values of refs may take here beyond those that running calls use, as bytes or as text ("8GiB"; default: a
     quarter of the machine's memory).
@@ -52,6 +54,7 @@ class ComputeNode:
         node_id: str | None = None,
         *,
         token: str | None = None,
+        allow_plaintext_network: bool = False,
         slots: int | None = None,
         cpus: float | None = None,
         memory: Size | None = None,
@@ -71,6 +74,7 @@ class ComputeNode:
         self._offered = offered(cpus, memory, gpus, gpu_memory)
         self._gateway = gateway
         self._token = token
+        self._allow_plaintext = allow_plaintext_network
         self._state = pb.NodeState(
             node_id=node_id or _default_name(),
             slots=slots or max(4, os.cpu_count() or 1),
@@ -248,7 +252,7 @@ class ComputeNode:
                 self._start(connect_timeout, warm)
 
     def _start(self, connect_timeout: float, warm: bool) -> None:
-        endpoint = discovery.find(self._gateway, self._token)
+        endpoint = discovery.find(self._gateway, self._token, self._allow_plaintext)
         shared_loop.hold()
         try:
             self._engine = shared_loop.run(self._open(endpoint, connect_timeout, warm))

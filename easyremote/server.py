@@ -7,12 +7,14 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from easyremote import discovery, lifetime
 from easyremote._version import __version__
+from easyremote.binding import Network
 from easyremote.config import DEFAULT_PORT, GATEWAY_DRAIN_GRACE_S, GatewaySettings
 from easyremote.core.broker import Broker
 from easyremote.core.strategies import make_strategy
@@ -26,16 +28,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 class Server:
     """The process, or the part of one, that nodes and clients dial. It relays, registers and schedules, and runs no code.
 
-    `port`: where it listens; 0 takes any free one. Without it: 8080 when that is free, else any. `host`: loopback by default; any
-    other is refused in this version, which has no TLS yet. `token`: what peers must show; random without it. A connection file
-    tells the programs of the same user on this machine. `journal`: the file that keeps jobs, which outlive their client and this
-    process; True takes `jobs-PORT.sqlite` in this user's state folder. Without it jobs are refused.
+    `port`: where it listens; 0 takes any free one. Without it: 8080 when that is free, else any. `host`: loopback by default. On
+    any other, e.g. "0.0.0.0", it speaks TLS, with a certificate of its own that outlives it, or with yours: `certificate` and
+    `key` name PEM files, the certificate's chain in the first. `advertise`: the addresses ("host:port") that invitations tell,
+    where those that it finds by itself can't be reached. `allow_plaintext_network=True` has it speak without TLS there, so that
+    whoever is on the way can read and change code, and steal tokens.
+
+    `token`: what peers must show; random without it. A connection file tells the programs of the same user on this machine.
+    `journal`: the file that keeps jobs, which outlive their client and this process; True takes `jobs-PORT.sqlite` in this user's
+    state folder. Without it jobs are refused.
     """
 
     def __init__(
@@ -46,18 +51,17 @@ class Server:
         token: str | None = None,
         settings: GatewaySettings | None = None,
         journal: str | os.PathLike[str] | bool | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        advertise: str | Sequence[str] = (),
+        allow_plaintext_network: bool = False,
     ) -> None:
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"a port is a number from 0 to 65535, not {port!r}")
-        if host not in _LOOPBACK:
-            raise UsageError(
-                f"this version listens on loopback only, not on {host}: it has no TLS yet, and code would travel unprotected. "
-                "Reach it from elsewhere through 'ssh -L 8080:localhost:8080 HOST'"
-            )
+        self._network = Network(host, certificate, key, advertise, allow_plaintext_network)
         if token is not None and len(token) < 16:
             raise UsageError("a token has at least 16 characters")
         self._wanted_port = port
-        self._host = host
         self._settings = settings or GatewaySettings()
         make_strategy(self._settings.default_strategy)
         self.token = token or secrets.token_urlsafe(32)
@@ -91,7 +95,7 @@ class Server:
                 raise
             self._stopped.clear()
             self._record = discovery.ConnectionFile(
-                self.address, self.token, os.getpid(), time.time(), socket.gethostname()
+                self.address, self.token, os.getpid(), time.time(), socket.gethostname(), self.fingerprint
             )
             discovery.publish(self._record)
             lifetime.opened(self, self.stop)
@@ -121,13 +125,14 @@ class Server:
         return listener
 
     async def _listen(self, listener: Listener) -> None:
+        host, certificate = self._network.host, self._network.prepare()
         if self._wanted_port is not None:
-            await listener.start(self._host, self._wanted_port)
+            await listener.start(host, self._wanted_port, certificate)
             return
         try:
-            await listener.start(self._host, DEFAULT_PORT)
+            await listener.start(host, DEFAULT_PORT, certificate)
         except PortInUse:
-            await listener.start(self._host, 0)
+            await listener.start(host, 0, certificate)
 
     async def _keep_jobs(self, listener: Listener, port: int) -> None:
         if self._journal is None or self._journal is False:
@@ -215,8 +220,18 @@ class Server:
 
     @property
     def address(self) -> str:
-        """host:port for nodes and clients."""
-        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
+        """host:port for nodes and clients of this machine; `addresses` has those for others."""
+        return self._network.local_address(self.port)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """host:port for nodes and clients elsewhere, the likeliest first; none when it listens on loopback only."""
+        return self._network.addresses(self.port)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the key with which it speaks TLS, in hexadecimal; empty where it doesn't."""
+        return self._network.fingerprint
 
     @property
     def tokens(self) -> TokenStore:

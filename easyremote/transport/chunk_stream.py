@@ -10,7 +10,9 @@ from typing import Any
 import grpc.aio
 
 from easyremote.discovery import Endpoint
-from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
+from easyremote.errors import EasyRemoteError
+from easyremote.transport.dialing import channel_to
+from easyremote.transport.options import END_OF_STREAM, is_being_cancelled
 from easyremote.transport.streams import open_chunk
 from easyremote.wire.chunks import WireChunk
 
@@ -62,7 +64,7 @@ class ChunkStream:
             except asyncio.CancelledError:
                 if is_being_cancelled():
                     raise
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            except (EasyRemoteError, grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
                 pass  # the gateway can't be reached at this moment, or doesn't know the session yet
             except Exception:  # whatever it is, the next stream may do better, and nobody else would make one
                 _log.exception("the transfer stream to %s failed", self._endpoint.address)
@@ -72,7 +74,7 @@ class ChunkStream:
             await asyncio.sleep(_REATTACH_S)
 
     async def _connect_once(self) -> None:
-        async with open_channel(self._endpoint) as channel:
+        async with channel_to(self._endpoint) as channel:
             method = channel.stream_stream(
                 TRANSFER, request_serializer=WireChunk.to_bytes, response_deserializer=open_chunk
             )

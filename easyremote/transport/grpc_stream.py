@@ -10,7 +10,8 @@ import grpc.aio
 
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable
-from easyremote.transport.options import END_OF_STREAM, is_being_cancelled, open_channel
+from easyremote.transport.dialing import channel_to, speaks_tls
+from easyremote.transport.options import END_OF_STREAM, is_being_cancelled
 from easyremote.transport.streams import WELCOME_TIMEOUT_S, Talker, open_batch, seal_batch
 
 SESSION = "/easyremote.v1.Gateway/Session"
@@ -34,12 +35,12 @@ class GrpcStream:
 
     async def talk(self) -> None:
         try:
-            async with open_channel(self._endpoint) as channel:
+            async with channel_to(self._endpoint) as channel:
                 method = channel.stream_stream(SESSION, request_serializer=seal_batch, response_deserializer=open_batch)
                 self._call = method(metadata=self._endpoint.metadata())
                 await self._exchange(self._call)
         except grpc.aio.AioRpcError as error:
-            if (reason := self._explain(error)) is not None:
+            if (reason := await self._explain(error)) is not None:
                 raise reason from error
         except asyncio.CancelledError:
             if is_being_cancelled():
@@ -80,7 +81,7 @@ class GrpcStream:
                 self._wake.clear()
                 await self._wake.wait()
 
-    def _explain(self, error: grpc.aio.AioRpcError) -> EasyRemoteError | None:
+    async def _explain(self, error: grpc.aio.AioRpcError) -> EasyRemoteError | None:
         """Why the connection failed, for people."""
         where = f"{self._endpoint.address} ({self._endpoint.source})"
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
@@ -89,6 +90,11 @@ class GrpcStream:
             )
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             reason = _readable(error.details() or "")
+            if not self._endpoint.tls and reason != "connection refused" and await speaks_tls(self._endpoint.address):
+                return GatewayUnreachable(
+                    f"what answers at {where} speaks TLS, and was spoken to without. Through a tunnel, or as another user, use "
+                    "an invitation ('easyremote invite' there makes one): it has what TLS needs"
+                )
             return GatewayUnreachable(
                 f"no gateway answers at {where}: {reason}. Start one with 'easyremote gateway', or check the address"
             )

@@ -21,6 +21,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 _log = logging.getLogger("easyremote")
 
 CONNECT_TIMEOUT_S = 2.0
+NETWORK_TIMEOUT_S = 10.0
+"""So long a first connection that goes over a network may take when nothing is known to be wrong with it."""
+
 _SILENCE_FACTOR = 3.0
 ACK_DELAY_S = 0.02
 
@@ -64,6 +67,7 @@ class Link:
         self._stream: Stream | None = None
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[None] = self._loop.create_future()
+        self._failed = asyncio.Event()  # one try at least
         self._closing = False
         self._heartbeat_s = 2.0
         self._heard_at = 0.0
@@ -75,7 +79,7 @@ class Link:
     async def connected(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Wait for the first welcome. Raises what kept the link from it; the link is closed then."""
         try:
-            await asyncio.wait_for(asyncio.shield(self._first), timeout_s)
+            await self._first_word(timeout_s)
         except TimeoutError:
             error = self.last_error or GatewayUnreachable(
                 f"no gateway answers at {self.endpoint.address} ({self.endpoint.source}): nothing was heard for "
@@ -86,6 +90,18 @@ class Link:
         except BaseException:
             await self.close()
             raise
+
+    async def _first_word(self, timeout_s: float) -> None:
+        """Raises TimeoutError after so long, and over a network not before a first try has failed."""
+        if self.endpoint.tls:
+            failure = self._loop.create_task(self._failed.wait())
+            try:
+                await asyncio.wait(
+                    {self._first, failure}, timeout=NETWORK_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                failure.cancel()
+        await asyncio.wait_for(asyncio.shield(self._first), timeout_s)
 
     def flush(self) -> None:
         """Frames are in the outbox."""
@@ -137,6 +153,7 @@ class Link:
                 await self._talk(GrpcStream(self.endpoint, self))
         except EasyRemoteError as error:
             self.last_error = error
+            self._failed.set()
             if isinstance(error, AuthError) and not self._first.done():
                 self._first.set_exception(error)
         except Exception:  # whatever it is, the next connection may do better, and nobody else would make one
@@ -152,6 +169,8 @@ class Link:
 
     async def _talk_locally(self) -> bool:
         """Over the gateway's own socket, where it has one on this host that is this user's. False: nobody answered there."""
+        if not self.endpoint.is_own and (self.endpoint.tls or not discovery.is_loopback(self.endpoint.address)):
+            return False
         path = discovery.socket_path(self.endpoint.address)
         if path is None or not path.exists():
             return False

@@ -16,6 +16,7 @@ from easyremote.core.access import Access
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, AskKeeper, Close, Send, SendChunk
 from easyremote.errors import PortInUse
+from easyremote.security.certificates import Certificate
 from easyremote.security.tokens import TokenStore
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
@@ -66,8 +67,8 @@ class Listener:
         self._returns = False  # it was told to end, and may be started again
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Bind and serve, on a Unix socket too. Returns the port. Raises PortInUse."""
+    async def start(self, host: str, port: int, certificate: Certificate | None = None) -> int:
+        """Bind and serve, on a Unix socket too; in TLS where there is a certificate. Returns the port. Raises PortInUse."""
         self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self.tokens)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
@@ -76,7 +77,7 @@ class Listener:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
-            self.port = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            self.port = self._add_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", certificate)
         except RuntimeError:
             self.port = 0
         if self.port == 0:
@@ -89,6 +90,12 @@ class Listener:
         await self._local.start(self.port)
         self._ticker = self._loop.create_task(self._tick())
         return self.port
+
+    def _add_port(self, address: str, certificate: Certificate | None) -> int:
+        if certificate is None:
+            return self._server.add_insecure_port(address)
+        credentials = grpc.ssl_server_credentials([(certificate.key, certificate.chain)])
+        return self._server.add_secure_port(address, credentials)
 
     async def drain(self, grace_s: float) -> bool:
         """Take no new calls, and wait until those that run have ended and been collected. False: some ran for longer."""

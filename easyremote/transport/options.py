@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc.aio
 
-from easyremote.discovery import Endpoint
 from easyremote.transport.streams import MAX_MESSAGE_BYTES
 
 END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
@@ -52,8 +51,3 @@ def is_being_cancelled() -> bool:
     which gRPC reports in the same way."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def open_channel(endpoint: Endpoint) -> Any:
-    """A new connection to the gateway."""
-    return grpc.aio.insecure_channel(endpoint.address, options=CHANNEL_OPTIONS)
