@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
+from easyremote import foreign
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
@@ -178,8 +179,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         return self._is_stream or self._kind in _STREAMS
 
     def __repr__(self) -> str:
-        where = f" on {self.node}" if self.node else ""
-        return f"<Call {self.function}: {self.state}{where}>"
+        where = f" on {foreign.name(self.node)}" if self.node else ""
+        return f"<Call {foreign.name(self.function)}: {self.state}{where}>"
 
     # ---- as a future ---------------------------------------------------------------------------------------------
 

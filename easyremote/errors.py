@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from easyremote import foreign
+
 __all__ = [
     "AuthError",
     "BadArguments",
@@ -382,4 +384,4 @@ def from_code(code: str, message: str, **facts: Any) -> EasyRemoteError:
 
     `facts` are the class's own keyword arguments (`retry_after_s`, `may_have_run`, `close_names`, `path`) or details.
     """
-    return _BY_CODE.get(code, EasyRemoteError)(message, **facts)
+    return _BY_CODE.get(code, EasyRemoteError)(foreign.text(message), **facts)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any, TypeVar
 
+from easyremote import foreign
 from easyremote.bundling import Target
 from easyremote.calls import Call, _Opened
 from easyremote.connection import GIVE_UP_AFTER_S, Connection
@@ -125,7 +126,8 @@ class Job(Call[R]):
 
     def __repr__(self) -> str:
         state = super().state if self._begun else "not looked at yet"
-        return f"<Job {self.id[:8]} {self.function}: {state}{f' on {self.node}' if self.node else ''}>"
+        where = f" on {foreign.name(self.node)}" if self.node else ""
+        return f"<Job {self.id[:8]} {foreign.name(self.function)}: {state}{where}>"
 
     # ---- reading begins when somebody looks ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
+from easyremote import foreign
 from easyremote.tables import Table
 
 __all__ = [
@@ -217,10 +218,10 @@ class Explanation(Record):
     def table(self, wrap: Callable[[str], str] = str) -> Table:
         """As rows. `wrap` breaks long texts into lines."""
         columns = {
-            "node": [node.node_id for node in self.nodes],
+            "node": [foreign.name(node.node_id) for node in self.nodes],
             "verdict": [node.verdict for node in self.nodes],
-            "why": [wrap(node.reason) for node in self.nodes],
-            "what would change it": [wrap(node.remedy) for node in self.nodes],
+            "why": [wrap(foreign.name(node.reason, 1000)) for node in self.nodes],
+            "what would change it": [wrap(foreign.name(node.remedy, 1000)) for node in self.nodes],
         }
         known = {name: values for name, values in columns.items() if any(values)}
         return Table(self.headline, list(known), zip(*known.values(), strict=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any, Protocol
 
+from easyremote import foreign
 from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -54,8 +56,8 @@ def tell_waiting(presenter: Presenter, note: WaitingNote) -> None:
 
 def progress_line(progress: pb.Progress, width: int = 24) -> str:
     """A bar of text, e.g. `[######......] 12/24 epoch 12`."""
-    text = f" {progress.text}" if progress.text else ""
-    if not progress.total:
+    text = f" {foreign.name(progress.text)}" if progress.text else ""
+    if not progress.total or not math.isfinite(progress.done / progress.total):
         return f"{count_text(progress.done)}{text}"
     part = min(max(progress.done / progress.total, 0.0), 1.0)
     filled = round(part * width)

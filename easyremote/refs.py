@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from easyremote import foreign
 from easyremote.core.values import MAX_REFS
 from easyremote.errors import OverloadedError, RefLost, UsageError
 from easyremote.sizes import format_size
@@ -89,9 +90,9 @@ class Ref(Handle, Generic[T]):
         return not self._finalizer.alive
 
     def __repr__(self) -> str:
-        where = f"on node '{self.node}'" if self.node else "here"
+        where = f"on node '{foreign.name(self.node)}'" if self.node else "here"
         state = ", released" if self.is_released else ""
-        return f"<Ref {self.type}, {format_size(self.size_bytes)}, {where}{state}>"
+        return f"<Ref {foreign.name(self.type)}, {format_size(self.size_bytes)}, {where}{state}>"
 
     def __reduce__(self) -> Any:
         return resolve, (self.mentioned(),)

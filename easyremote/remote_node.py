@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from easyremote import retrying
+from easyremote import foreign, retrying
 from easyremote.calls import Call
 from easyremote.errors import UsageError
 from easyremote.execution import functions as introspect
@@ -147,7 +147,9 @@ class RemoteNode:
         return [self._client.get_node_status(node_id) for node_id in self.node_ids]
 
     def __repr__(self) -> str:
-        return f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {self.node_id} at {self._client.address}>"
+        return (
+            f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {foreign.name(self.node_id)} at {self._client.address}>"
+        )
 
     def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})

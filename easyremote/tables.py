@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
+from easyremote import foreign
+
 _STYLE = (
     "border-collapse:collapse;font-size:0.92em;margin:0.3em 0;color:inherit;background:transparent;"
     "font-variant-numeric:tabular-nums"
@@ -23,12 +25,15 @@ INDENT = "padding-left:8px"  # as far as JupyterLab's own text outputs
 
 
 class Table:
-    """Rows with a caption, as HTML that follows the page's colours and as text."""
+    """Rows with a caption, as HTML that follows the page's colours and as text.
+
+    Cells may have several lines; what others named goes through `foreign.name` before, so that it can't make up rows.
+    """
 
     def __init__(self, caption: str, columns: list[str], rows: Iterable[Iterable[Any]], empty: str = "") -> None:
-        self.caption = caption
+        self.caption = foreign.text(caption)
         self.columns = columns
-        self.rows = [[str(value) for value in row] for row in rows]
+        self.rows = [[foreign.text(str(value)) for value in row] for row in rows]
         self.empty = empty
 
     def _repr_html_(self) -> str:

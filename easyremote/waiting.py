@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 
+from easyremote import foreign
 from easyremote.model import Explanation, NodeOutlook
 from easyremote.tables import INDENT, MUTED
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -34,10 +35,12 @@ class WaitingNote:
         best = [row for row in rows if row.verdict != "can't"] or list(rows)
         what = explanation.headline if explanation is not None else f"the gateway at {where} is away"
         what = f": {what}".replace(f": '{function}' has to wait", "", 1)
-        self.head = f"'{function}' has waited for {waited_s:.0f} s{what}"
-        self.lines = [f"{row.node_id}: {row.reason or row.verdict}" for row in best[:_MAX_ROWS]]
+        self.head = foreign.text(f"'{foreign.name(function)}' has waited for {waited_s:.0f} s{what}")
+        self.lines = [
+            f"{foreign.name(row.node_id)}: {foreign.name(row.reason or row.verdict, 1000)}" for row in best[:_MAX_ROWS]
+        ]
         if len(rows) > len(self.lines):
-            self.lines.append(f"client.explain({function!r}) shows all {len(rows)} nodes")
+            self.lines.append(f"client.explain({foreign.name(function)!r}) shows all {len(rows)} nodes")
 
     def __str__(self) -> str:
         return "\n".join([f"easyremote: {self.head}", *(f"  {line}" for line in self.lines)]) + "\n"

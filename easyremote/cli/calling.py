@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from easyremote import foreign
 from easyremote.calls import Call
 from easyremote.cli import exits
 from easyremote.cli.values import read_arguments, to_json
@@ -101,9 +102,9 @@ def tell_if_remote(name: str, error: Exception) -> None:
 
 
 def _tell_remote(name: str, error: RemoteError) -> None:
-    exits.tell(error.remote_traceback.rstrip())
-    where = f" on node '{error.node}'" if error.node else ""
-    exits.fail(f"'{name}' raised {error.remote_type.rpartition('.')[2]}{where}", exits.REMOTE)
+    exits.tell(foreign.printed(error.remote_traceback.rstrip()))
+    where = f" on node '{foreign.name(error.node)}'" if error.node else ""
+    exits.fail(f"'{name}' raised {foreign.name(error.remote_type.rpartition('.')[2])}{where}", exits.REMOTE)
 
 
 class Screen:
@@ -131,7 +132,7 @@ class Screen:
         if value is None and not is_item:
             return  # a function that returns nothing
         if isinstance(value, str):
-            print(value, flush=True)
+            print(foreign.printed(value) if self._is_terminal else value, flush=True)
         elif self._is_terminal:
             _print_pretty(value)
         else:

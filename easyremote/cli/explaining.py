@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from rich import box
@@ -10,6 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from easyremote import foreign
+from easyremote.cli.json_text import json_text
 from easyremote.cli.status import WIDTH_OF_PIPES
 from easyremote.cli.values import read_arguments
 from easyremote.client import Client
@@ -27,7 +28,7 @@ def run(name: str, options: Iterable[str], gateway: str | None, as_json: bool) -
     with Client(gateway) as client:
         explanation = client.explain(name, **wanted)
     if as_json:
-        print(json.dumps(explanation.to_dict(), ensure_ascii=False))
+        print(json_text(explanation.to_dict()))
         return
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
@@ -37,7 +38,7 @@ def run(name: str, options: Iterable[str], gateway: str | None, as_json: bool) -
 
 def view(explanation: Explanation) -> RenderableType:
     """What a person sees."""
-    head = Text(explanation.headline, "bold")
+    head = Text(foreign.text(explanation.headline), "bold")
     if not explanation.nodes:
         return head
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -46,5 +47,7 @@ def view(explanation: Explanation) -> RenderableType:
     table.add_column("Why", overflow="fold")
     table.add_column("What would change it", overflow="fold")
     for node in explanation.nodes:
-        table.add_row(node.node_id, Text(node.verdict, _STYLES[node.verdict]), node.reason, node.remedy)
+        verdict = Text(node.verdict, _STYLES[node.verdict])
+        reason, remedy = (foreign.name(text, 1000) for text in (node.reason, node.remedy))
+        table.add_row(foreign.name(node.node_id), verdict, reason, remedy)
     return Group(head, Text(), table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import secrets
@@ -17,8 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from easyremote import foreign
 from easyremote.cli import exits
 from easyremote.cli.calling import Screen, tell_if_remote
+from easyremote.cli.json_text import json_text
 from easyremote.cli.status import span
 from easyremote.client import Client
 from easyremote.errors import UsageError
@@ -36,7 +37,7 @@ def list_jobs(gateway: str | None, limit: int | None, as_json: bool) -> None:
         found = client.jobs(limit)
     if as_json:
         for job in found:
-            print(json.dumps(job.to_dict(), ensure_ascii=False))
+            print(json_text(job.to_dict()))
         return
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
@@ -59,9 +60,9 @@ def view(jobs: Sequence[JobInfo], now: float) -> Table:
         ran = span((job.ended or now) - job.started) if job.started else ""
         table.add_row(
             job.id[:8],
-            Text(job.title, "cyan"),
+            Text(foreign.name(job.title), "cyan"),
             Text(job.state, _STYLES.get(job.state, "default")),
-            job.node,
+            foreign.name(job.node),
             span(max(now - job.created, 0)),
             ran,
             size(job.kept_bytes),
@@ -72,10 +73,10 @@ def view(jobs: Sequence[JobInfo], now: float) -> Table:
 
 def _remark(job: JobInfo) -> str:
     if job.error:
-        return job.error[:120]
+        return foreign.name(job.error, 120)
     if job.state == "running" and (job.progress is not None or job.progress_text):
         part = f"{job.progress:.0%} " if job.progress is not None else ""
-        return f"{part}{job.progress_text}".strip()
+        return f"{part}{foreign.name(job.progress_text)}".strip()
     return ""
 
 
@@ -100,7 +101,7 @@ def print_logs(job_id: str, gateway: str | None, follow: bool) -> None:
         finally:
             screen.close()
     if last is not None and last.HasField("error"):
-        exits.tell(last.error.traceback.rstrip() or last.error.message)
+        exits.tell(foreign.printed(last.error.traceback.rstrip() or last.error.message))
 
 
 class _Silent:
@@ -159,5 +160,5 @@ def cancel_job(job_id: str, gateway: str | None, forget: bool) -> None:
         if forget:
             job.forget()
     done = "was told to stop" if was_open else "had ended already"
-    print(f"Job {job.id[:8]} ('{job.function}') {done}{', and is forgotten' if forget else ''}.")
+    print(f"Job {job.id[:8]} ('{foreign.name(job.function)}') {done}{', and is forgotten' if forget else ''}.")
     sys.stdout.flush()

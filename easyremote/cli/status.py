@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from rich import box
@@ -10,6 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from easyremote import foreign
+from easyremote.cli.json_text import json_text
 from easyremote.client import Client
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo, RestInfo
 
@@ -22,13 +23,12 @@ def run(gateway: str | None, as_json: bool) -> None:
         about, nodes, functions = client.gateway_info(), client.list_nodes(), client.list_functions()
     if as_json:
         print(
-            json.dumps(
+            json_text(
                 {
                     "gateway": about.to_dict(),
                     "nodes": [node.to_dict() for node in nodes],
                     "functions": [function.to_dict() for function in functions],
-                },
-                ensure_ascii=False,
+                }
             )
         )
         return
@@ -60,7 +60,7 @@ def _head(about: GatewayInfo) -> Text:
     others = about.clients - 1  # this command is a client too
     head = Text("Gateway ").append(about.address, "bold")
     return head.append(
-        f"  version {about.version}, up {span(about.uptime_s)}, {about.running} running, {about.queued} queued, "
+        f"  version {foreign.name(about.version)}, up {span(about.uptime_s)}, {about.running} running, {about.queued} queued, "
         f"{others} other client{'' if others == 1 else 's'}"
     )
 
@@ -82,27 +82,27 @@ def _nodes_table(nodes: Sequence[NodeInfo]) -> Table:
     for node in nodes:
         measured = node.resources
         table.add_row(
-            node.node_id,
-            Text(node.status, "green" if node.status == "connected" else "yellow"),
+            foreign.name(node.node_id),
+            Text(foreign.name(node.status), "green" if node.status == "connected" else "yellow"),
             f"{node.running} of {node.slots}",
             f"{measured['cpu_percent']:.0f} %" if measured else "",
             gib(measured["memory_used_bytes"], measured["memory_total_bytes"]) if measured else "",
             str(len(node.gpus)),
             str(len(node.functions)),
-            node.host.split(".")[0],
-            node.python,
+            foreign.name(node.host.split(".")[0]),
+            foreign.name(node.python),
         )
     return table
 
 
 def _resting(node: NodeInfo, rest: RestInfo) -> Text:
-    what = f"'{rest.function}'" if rest.function else "everything"
+    what = f"'{foreign.name(rest.function)}'" if rest.function else "everything"
     until = "one call tries it now" if rest.is_probed else f"for {rest.rests_s:.0f} s more" if rest.rests_s else "due"
-    return Text(f"{node.node_id} rests from {what}, {until}: {rest.reason}", "yellow")
+    return Text(f"{foreign.name(node.node_id)} rests from {what}, {until}: {foreign.name(rest.reason, 1000)}", "yellow")
 
 
 def _draining(node: NodeInfo) -> Text:
-    return Text(f"{node.node_id} takes no new calls: {node.draining}", "yellow")
+    return Text(f"{foreign.name(node.node_id)} takes no new calls: {foreign.name(node.draining, 1000)}", "yellow")
 
 
 def _gpus_table(nodes: Sequence[NodeInfo]) -> Table:
@@ -114,8 +114,8 @@ def _gpus_table(nodes: Sequence[NodeInfo]) -> Table:
     for node in nodes:
         for gpu in node.gpus:
             table.add_row(
-                node.node_id,
-                f"{gpu.index}: {gpu.name}" + (f" ({gpu.lost})" if gpu.lost else ""),
+                foreign.name(node.node_id),
+                f"{gpu.index}: {foreign.name(gpu.name)}" + (f" ({foreign.name(gpu.lost)})" if gpu.lost else ""),
                 f"{gpu.utilization_percent:.0f} %",
                 gib(gpu.memory_used_bytes, gpu.memory_total_bytes),
                 calls_on(gpu),
@@ -132,9 +132,9 @@ def _functions_table(functions: Sequence[FunctionInfo]) -> Table:
     table.add_column("Nodes", overflow="fold")
     for function in functions:
         table.add_row(
-            Text(function.name, "cyan").append(function.signature, "default"),
+            Text(foreign.name(function.name), "cyan").append(foreign.name(function.signature, 1000), "default"),
             function.kind.replace("_", " "),
-            ", ".join(function.nodes),
+            foreign.name(", ".join(function.nodes), 1000),
         )
     return table
 

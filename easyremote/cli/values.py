@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from easyremote.cli.json_text import printable
 from easyremote.errors import UsageError
 
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -75,7 +76,7 @@ def read_offered(
 def to_json(value: Any) -> str:
     """One line of JSON. What JSON has no word for becomes the nearest that it has: an array or a set a list, bytes base64, a
     dataclass an object, NaN and the infinities null, anything else its text."""
-    return json.dumps(_plain(value, ()), allow_nan=False, ensure_ascii=False)
+    return printable(json.dumps(_plain(value, ()), allow_nan=False, ensure_ascii=False))
 
 
 def _plain(value: Any, above: tuple[int, ...]) -> Any:

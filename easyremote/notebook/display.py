@@ -10,6 +10,7 @@ from typing import Any
 
 from IPython.display import display, update_display
 
+from easyremote import foreign
 from easyremote.model import FunctionInfo, NodeInfo
 from easyremote.presenting import DefaultPresenter, count_text, progress_line
 from easyremote.tables import INDENT, MUTED, Table
@@ -24,15 +25,17 @@ _BAR = "width:18em;height:0.8em;margin-right:0.5em;vertical-align:middle;accent-
 def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
     """A column for what is known of a node at least; hosts where a node is on another than this."""
     columns = {
-        "node": [node.node_id for node in nodes],
-        "status": [node.status for node in nodes],
+        "node": [foreign.name(node.node_id) for node in nodes],
+        "status": [foreign.name(node.status) for node in nodes],
         "slots in use": [f"{node.running} of {node.slots}" for node in nodes],
         "CPU": [_percent(node.resources.get("cpu_percent")) for node in nodes],
         "memory": [_memory(node) for node in nodes],
         "GPUs": [_gpus(node) for node in nodes],
         "functions": [str(len(node.functions)) for node in nodes],
-        "host": [node.host for node in nodes] if any(node.host != socket.gethostname() for node in nodes) else [],
-        "Python": [node.python for node in nodes],
+        "host": [foreign.name(node.host) for node in nodes]
+        if any(node.host != socket.gethostname() for node in nodes)
+        else [],
+        "Python": [foreign.name(node.python) for node in nodes],
     }
     known = {name: values for name, values in columns.items() if any(values)}
     return Table(caption, list(known), zip(*known.values(), strict=True), "no node is connected")
@@ -40,7 +43,12 @@ def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
 
 def functions_table(functions: list[FunctionInfo], caption: str = "") -> Table:
     rows = [
-        [f"{item.name}{item.signature}", item.kind, ", ".join(item.nodes), item.doc.split("\n")[0][:80]]
+        [
+            foreign.name(f"{item.name}{item.signature}"),
+            item.kind,
+            foreign.name(", ".join(item.nodes)),
+            foreign.name(item.doc.split("\n")[0], 80),
+        ]
         for item in functions
     ]
     return Table(caption, ["function", "kind", "nodes", "what it does"], rows, "no function is registered")
@@ -59,7 +67,8 @@ def _memory(node: NodeInfo) -> str:
 
 def _gpus(node: NodeInfo) -> str:
     return ", ".join(
-        f"{gpu.name} {gpu.memory_used_bytes / _GIB:.1f}/{gpu.memory_total_bytes / _GIB:.0f} GiB, {gpu.utilization_percent:.0f} %"
+        f"{foreign.name(gpu.name)} {gpu.memory_used_bytes / _GIB:.1f}/{gpu.memory_total_bytes / _GIB:.0f} GiB, "
+        f"{gpu.utilization_percent:.0f} %"
         for gpu in node.gpus
     )
 
@@ -87,7 +96,7 @@ class _ProgressView:
         known = self._progress.total > 0
         bar = f'<progress style="{_BAR}"' + (f' value="{done}" max="{total}"></progress>' if known else "></progress>")
         count = f"<span>{done} of {total}</span>" if known else f"<span>{done}</span>"
-        text = f'<span style="{MUTED}">{html.escape(self._progress.text)}</span>'
+        text = f'<span style="{MUTED}">{html.escape(foreign.name(self._progress.text))}</span>'
         return f'<div style="{INDENT}">{bar} {count} {text}</div>'
 
     def __repr__(self) -> str:
