@@ -9,7 +9,7 @@ Rules:
 - A client that outlives its process (the gateway's keeper of jobs) brings its calls back with `restore`, and says itself when a
   call with retries=0 may begin: it has to be able to remember that it did.
 - At most `MAX_OPEN` calls are with the gateway at once; the rest wait here, in order. Those that it refuses because it is at a
-  bound go again later, as long as their timeouts allow it.
+  bound go again later, as long as their timeouts allow it. So do those that ran when the gateway was restarted.
 - A client that seals its calls tells the gateway which nodes may open them (`admit`), again after each reconnect and before the
   calls themselves.
 - A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
@@ -467,15 +467,15 @@ class ClientSession:
 
     def _keeps_back(self, call: OpenCall, retry_after_s: float) -> bool:
         """Send it again later, if it may wait for so long. The longer the gateway has been at its bound, the later."""
-        if call.attempt or not call.is_sent:
+        if not call.is_sent:
             return False
         refusals = self._refusals + (not self._is_held)
         wait_s = min(max(retry_after_s, SOONEST_AGAIN_S) * 2 ** (refusals - 1), LATEST_AGAIN_S)
         call.refused_at = self._now if call.refused_at is None else call.refused_at
         queue_timeout_s = call.submit.options.queue_timeout_s
-        if queue_timeout_s > 0 and self._now + wait_s > call.refused_at + queue_timeout_s:
+        if not call.attempt and queue_timeout_s > 0 and self._now + wait_s > call.refused_at + queue_timeout_s:
             return False
-        if call.deadline is not None and self._now + wait_s > call.deadline:
+        if call.deadline is not None and self._now + wait_s > call.deadline and not call.has_ended:
             return False
         if call.first_meeting == self._meetings:
             call.first_meeting = 0  # else a gateway before this one had it, and perhaps gave it to a node
@@ -538,7 +538,7 @@ class ClientSession:
             call = self._open.get(self._unsent.popleft())
             if call is None:
                 continue
-            if call.deadline is not None and self._now >= call.deadline:
+            if call.deadline is not None and self._now >= call.deadline and not call.has_ended:
                 self._end_late(call)
                 continue
             call.first_meeting = call.first_meeting or self._meetings

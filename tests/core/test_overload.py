@@ -148,12 +148,18 @@ def test_a_refused_call_can_be_cancelled_and_a_reconnect_changes_nothing() -> No
     assert FEW_AGAIN > 1
 
 
-def restarted_with_less_room(slots: int = 2, **options: object) -> tuple[Bench, NodePeer, ClientPeer, bytes]:
+def restarted_with_less_room(
+    slots: int = 2, begin: bool = False, **options: object
+) -> tuple[Bench, NodePeer, ClientPeer, bytes]:
     """Two calls are there when the gateway is restarted, and the one that comes then takes one. Returns the other's id."""
     bench = Bench(max_queued_calls=2, silence_s=1e9)
     node, client = bench.node("n", slots=slots), bench.client()
     _, second = flood(client, 2, **options)
-    assert len(node.started()) == slots
+    attempts = node.started()
+    assert len(attempts) == slots
+    for attempt in attempts if begin else ():
+        node.emit(attempt, pb.Event(output=pb.Output(text="at it")))
+        assert len(client.events()) == 1
     bench.settings = GatewaySettings(max_queued_calls=1, silence_s=1e9)
     bench.restart()
     client.connect()
@@ -194,3 +200,18 @@ def test_a_refused_call_that_an_earlier_gateway_had_may_have_run_when_its_time_i
     bench.pass_time(3.0)
     error = client.verdicts()[second]
     assert (error.code, error.may_have_run) == ("deadline", True)
+
+
+def test_a_call_that_runs_is_not_ended_by_a_restart_that_leaves_no_room_for_it() -> None:
+    bench, node, client, second = restarted_with_less_room(queue_timeout_s=0.001, begin=True)
+    assert client.verdicts() == {}
+    (held,) = client.took(HeldBack)
+    node.connect()
+    first = next(call_id for call_id in client.core._open if call_id != second)
+    client.cancel(first)
+    bench.now += held.wait_s
+    client.core.resume(bench.now)
+    bench.settle()
+    node.result(next(attempt for attempt in node.core._attempts.values() if attempt.call_id == second))
+    events = [event for event in client.events() if event.call_id == second]
+    assert [event.WhichOneof("body") for event in events] == ["result"]
