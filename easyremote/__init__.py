@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from easyremote.core.strategies import register_strategy as register_strategy
     from easyremote.current import current_call as current_call
     from easyremote.errors import *  # noqa: F403
+    from easyremote.execution.sandbox import Sandbox as Sandbox
     from easyremote.jobs import Job as Job
     from easyremote.model import CurrentCall as CurrentCall
     from easyremote.model import Explanation as Explanation
@@ -54,6 +55,7 @@ _HOMES = {
     "Ref": "refs",
     "RemoteNode": "remote_node",
     "RestInfo": "model",
+    "Sandbox": "execution.sandbox",
     "Server": "server",
     "current_call": "current",
     "progress": "reporting",

@@ -19,6 +19,8 @@ from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import capacity, functions
 from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.execution.confinement import Confinement
+from easyremote.execution.sandbox import Sandbox, check
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
 from easyremote.serving import Engine, Registered
@@ -46,6 +48,10 @@ class ComputeNode:
     What calls that say what they need may have of it, found by itself where nothing is said: `cpus` (processors), `memory`
     (bytes, or "64GiB"), `gpus` (how many, or a list of their indexes; 0: none), `gpu_memory` (of each GPU at most). See
     docs/resources.md.
+
+    Of worker processes, in which runs what clients ship: `worker_memory`, what a call may take there that doesn't say itself what
+    it needs (bytes, or "8GiB"; default: no limit); one that says it may take so much. `sandbox`: True, or a `Sandbox` that says
+    what they see and reach; needs bubblewrap, and UsageError says where that can't be used. See docs/workers.md.
     """
 
     def __init__(
@@ -63,6 +69,8 @@ class ComputeNode:
         labels: Mapping[str, str] | None = None,
         price: float = 0.0,
         value_memory: Size | None = None,
+        worker_memory: Size | None = None,
+        sandbox: Sandbox | bool = False,
     ) -> None:
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
@@ -71,6 +79,11 @@ class ComputeNode:
         if gateway is not None:
             discovery.normalize(gateway)
         self._value_bytes = _quarter_of_memory() if value_memory is None else parse_size(value_memory, "value_memory")
+        box = Sandbox() if sandbox is True else sandbox or None
+        if box is not None:
+            check(box)
+        worker_bytes = None if worker_memory is None else parse_size(worker_memory, "worker_memory")
+        self._confined = Confinement(box, worker_bytes)
         self._offered = offered(cpus, memory, gpus, gpu_memory)
         self._gateway = gateway
         self._token = token
@@ -268,7 +281,7 @@ class ComputeNode:
         said = self._offered
         found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
         self._state.capacity.CopyFrom(found)
-        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes)
+        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined)
         engine.functions = self._functions
         await engine.start(connect_timeout)
         if warm:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -27,6 +27,7 @@ from easyremote.errors import (
     WorkerCrashed,
 )
 from easyremote.execution import routing
+from easyremote.execution.confinement import Confinement
 from easyremote.execution.context import left_s
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
@@ -99,7 +100,12 @@ class Engine:
     """Made, started and stopped on the shared loop."""
 
     def __init__(
-        self, node_id: str, endpoint: discovery.Endpoint, state: pb.NodeState, value_bytes: int = 1 << 30
+        self,
+        node_id: str,
+        endpoint: discovery.Endpoint,
+        state: pb.NodeState,
+        value_bytes: int = 1 << 30,
+        confined: Confinement | None = None,
     ) -> None:
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
@@ -111,7 +117,8 @@ class Engine:
         self._endpoint = endpoint
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
-        self._pools = WorkerPools(node_id)
+        told = {"secrets": (endpoint.token,), "shared": tuple(self._shared.folders)}
+        self._pools = WorkerPools(node_id, replace(confined or Confinement(), **told))
         self._batchers: dict[str, Batcher] = {}
         self._session_locks: dict[str, asyncio.Lock] = {}
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)

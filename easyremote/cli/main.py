@@ -111,6 +111,35 @@ ValueMemory = Annotated[
 ]
 
 
+WorkerMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--worker-memory",
+        metavar="SIZE",
+        help="What a call in a worker process may take that doesn't say what it needs, e.g. 8GiB; no limit without it.",
+        show_default=False,
+    ),
+]
+
+UseSandbox = Annotated[
+    bool, typer.Option("--sandbox", help="Run what clients ship in a sandbox; needs bubblewrap.", show_default=False)
+]
+
+SandboxNetwork = Annotated[
+    bool, typer.Option("--sandbox-network", help="The sandbox may use the network.", show_default=False)
+]
+
+SandboxRead = Annotated[
+    list[str] | None,
+    typer.Option("--sandbox-read", metavar="PATH", help="It sees this too. May be repeated.", show_default=False),
+]
+
+SandboxWrite = Annotated[
+    list[str] | None,
+    typer.Option("--sandbox-write", metavar="PATH", help="It may change this. May be repeated.", show_default=False),
+]
+
+
 DrainGrace = Annotated[
     float,
     typer.Option(
@@ -173,6 +202,11 @@ def join(
     wait: Wait = 0.0,
     drain_grace: DrainGrace = DRAIN_GRACE_S,
     value_memory: ValueMemory = None,
+    worker_memory: WorkerMemory = None,
+    sandbox: UseSandbox = False,
+    sandbox_network: SandboxNetwork = False,
+    sandbox_read: SandboxRead = None,
+    sandbox_write: SandboxWrite = None,
 ) -> None:
     """Make this machine a node, for functions and notebook cells that clients ship to it.
 
@@ -186,10 +220,11 @@ def join(
     """
     with reported():
         from easyremote.cli.serving import NodeOptions, run
-        from easyremote.cli.values import read_labels, read_offered
+        from easyremote.cli.values import read_labels, read_offered, read_workers
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
-        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered))
+        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
+        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
 
 @app.command()
@@ -210,6 +245,11 @@ def node(
     wait: Wait = 0.0,
     drain_grace: DrainGrace = DRAIN_GRACE_S,
     value_memory: ValueMemory = None,
+    worker_memory: WorkerMemory = None,
+    sandbox: UseSandbox = False,
+    sandbox_network: SandboxNetwork = False,
+    sandbox_read: SandboxRead = None,
+    sandbox_write: SandboxWrite = None,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
     ] = "",
@@ -234,10 +274,11 @@ def node(
             change(functions, gateway, reason)
             return
         from easyremote.cli.serving import NodeOptions, load_functions, run
-        from easyremote.cli.values import read_labels, read_offered
+        from easyremote.cli.values import read_labels, read_offered, read_workers
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
-        options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered)
+        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
+        options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)
 
 

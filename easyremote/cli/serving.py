@@ -40,6 +40,7 @@ class NodeOptions:
     wait_s: float
     drain_grace_s: float = DRAIN_GRACE_S
     offered: dict[str, Any] = field(default_factory=dict[str, Any])  # more arguments of ComputeNode
+    workers: dict[str, Any] = field(default_factory=dict[str, Any])  # likewise
 
 
 def run(gateway: str | None, functions: Mapping[str, Callable[..., Any]], options: NodeOptions) -> None:
@@ -52,6 +53,7 @@ def run(gateway: str | None, functions: Mapping[str, Callable[..., Any]], option
             labels=options.labels,
             price=options.price,
             **options.offered,
+            **options.workers,
         )
         machine = measure()
         for name, function in functions.items():
@@ -131,6 +133,8 @@ def _summary(
         facts.append(("Offers", f"{offered}; else what is found"))
         if missing := _missing_gpus(options.offered.get("gpus", 0), {gpu.index for gpu in machine.gpus}):
             facts.append(("Missing", f"{missing}: NVML shows no such GPU here, so no call gets it"))
+    if options.workers:
+        facts.append(("Workers", _held(options.workers)))
     if options.labels:
         facts.append(("Labels", ", ".join(f"{key}={value}" for key, value in options.labels.items())))
     if options.price:
@@ -139,6 +143,16 @@ def _summary(
     facts.append(("Also takes" if functions else "Takes", "functions and notebook cells that clients ship to it"))
     lines = "\n".join(f"  {key:12}{text}" for key, text in facts)
     return f"Node '{node.node_id}' joined the gateway at {node.address}\n\n{lines}\n\nCtrl-C stops the node."
+
+
+def _held(workers: Mapping[str, Any]) -> str:
+    """How worker processes are held, for people."""
+    said: list[str] = []
+    if box := workers.get("sandbox"):
+        said.append("in a sandbox with the network" if box.network else "in a sandbox without network")
+    if memory := workers.get("worker_memory"):
+        said.append(f"{memory} of memory for a call that doesn't say what it needs")
+    return ", ".join(said)
 
 
 def _missing_gpus(said: int | Sequence[int], there: Collection[int]) -> str:

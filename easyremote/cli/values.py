@@ -6,8 +6,9 @@ import base64
 import dataclasses
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from easyremote.cli.json_text import printable
@@ -71,6 +72,22 @@ def read_offered(
             raise UsageError(f"--gpus is a number of GPUs, or their indexes with commas between them, not '{gpus}'")
         said["gpus"] = [int(part) for part in parts] if "," in gpus else int(gpus)
     return {name: value for name, value in said.items() if value is not None}
+
+
+def read_workers(
+    memory: str | None, sandbox: bool, network: bool, read: Sequence[str] | None, write: Sequence[str] | None
+) -> dict[str, Any]:
+    """Arguments of `ComputeNode` for its worker processes. Raises UsageError for what needs a sandbox where none is asked for."""
+    if not sandbox and (network or read or write):
+        raise UsageError(
+            "--sandbox-network, --sandbox-read and --sandbox-write say what a sandbox allows: add --sandbox"
+        )
+    said: dict[str, Any] = {"worker_memory": memory} if memory is not None else {}
+    if sandbox:
+        from easyremote.execution.sandbox import Sandbox
+
+        said["sandbox"] = Sandbox(network, *(tuple(map(os.path.abspath, paths or ())) for paths in (read, write)))
+    return said
 
 
 def to_json(value: Any) -> str:

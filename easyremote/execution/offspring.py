@@ -55,7 +55,7 @@ def descendants(root: int) -> list[int]:
     found: list[int] = []
     pending = [root]
     while pending:
-        for child in _children(pending.pop()):
+        for child in children(pending.pop()):
             found.append(child)
             pending.append(child)
     return found
@@ -116,7 +116,8 @@ def _look(pid: int) -> _Process | None:
     return _Process(pid, int(parent), int(session), int(rest[15]), state in (b"Z", b"X"))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """What this process started itself and runs, where the system says so; none where there is no such process."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:

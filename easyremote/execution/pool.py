@@ -22,7 +22,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
-from easyremote.execution import offspring
+from easyremote.execution import confinement, offspring, sandbox
+from easyremote.execution.confinement import Confinement
 from easyremote.execution.deaths import Death, KillCounter, explain, peak_bytes
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
 from easyremote.execution.tasks import BEGUN_BYTES, begun_task
@@ -57,7 +58,6 @@ whose other end closed with bytes unread."""
 
 _FUNCTIONS_KNOWN = 1000
 
-_SECRETS = ("EASYREMOTE_TOKEN", "EASYREMOTE_ADDRESS")
 _LAST_OUTPUT_BYTES = 4096
 
 
@@ -74,8 +74,16 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """One process. `on_event(event)` gets what it reports, `on_death(error)` its end."""
 
-    def __init__(self, node_id: str, pool: WorkerPool, environment: Mapping[str, str], kills: KillCounter) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        pool: WorkerPool,
+        environment: Mapping[str, str],
+        kills: KillCounter,
+        confined: Confinement,
+    ) -> None:
         """`environment`: what is added to the node's own, or replaces it."""
+        self._confined = confined
         self.pool = pool
         self._kills = kills
         self._peak_bytes = 0
@@ -83,6 +91,7 @@ class WorkerProcess:
         self._mark = offspring.new_mark()
         self.idle_since = self._started_at = time.monotonic()
         self._is_ready = False
+        self._inner: int | None = None
         self.loaded: set[str] = set()  # digests of functions that it holds
         self.on_event: Callable[[pb.Event], None] | None = None
         self.on_death: Callable[[WorkerDied], None] | None = None
@@ -116,15 +125,21 @@ class WorkerProcess:
             "path": _search_path(),
             "node_id": node_id,
             "parent": os.getpid(),
+            "memory": self._confined.memory_bytes,
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
-        environment = {key: value for key, value in os.environ.items() if key not in _SECRETS} | dict(more)
+        command = [sys.executable, "-c", "from easyremote.execution.worker import main; main()"]
+        box = self._confined.sandbox
+        if box is not None:
+            config["shared"] = [str(folder.parent) for folder in self._confined.shared]
+            command = sandbox.command(box, self._confined.shared, command)
+        environment = confinement.environment(os.environ, self._confined.secrets) | dict(more)
         environment[CONFIG_VARIABLE] = json.dumps(config)
         environment[offspring.MARK] = self._mark
         self._peak_here = peak_bytes(os.getpid())
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from easyremote.execution.worker import main; main()"],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out_write,
                 stderr=err_write,
@@ -213,7 +228,15 @@ class WorkerProcess:
     def _signal(self, number: int) -> None:
         if self._exit_code() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+                os.kill(self._inner_pid(), number)
+
+    def _inner_pid(self) -> int:
+        """Of the worker itself. In a sandbox it is the child of the sandbox's own first process."""
+        if self._confined.sandbox is not None and self._is_ready and self._inner is None:
+            first = offspring.children(self.process.pid)
+            inner = offspring.children(first[0]) if first else []
+            self._inner = inner[0] if inner else None
+        return self._inner or self.process.pid
 
     def kill(self) -> None:
         """End the process and all that it started. What has hidden is found when the process has ended."""
@@ -238,7 +261,7 @@ class WorkerProcess:
         if self._exit_code() is not None:
             self._lost()
         else:
-            self._peak_bytes = max(self._peak_bytes, peak_bytes(self.process.pid))
+            self._peak_bytes = max(self._peak_bytes, peak_bytes(self._inner_pid()))
 
     def _exit_code(self) -> int | None:
         """None while it runs. As Popen.poll, which would throw away what the system measured."""
@@ -249,11 +272,16 @@ class WorkerProcess:
             except ChildProcessError:  # somebody else in this process waits for all of its children
                 return process.poll()
             if pid:
-                process.returncode = os.waitstatus_to_exitcode(status)
+                process.returncode = self._code_of(os.waitstatus_to_exitcode(status))
                 peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-                if peak > self._peak_here:  # else it is the size of this process, from which it was forked
+                is_its_own = self._confined.sandbox is None and peak > self._peak_here
+                if is_its_own:  # else it is the size of this process, from which it was forked, or of a sandbox's first
                     self._peak_bytes = max(self._peak_bytes, peak)
         return process.returncode
+
+    def _code_of(self, exit_code: int) -> int:
+        """A sandbox ends with 128 and the number of the signal that killed what was in it, as shells do."""
+        return 128 - exit_code if self._confined.sandbox is not None and exit_code > 128 else exit_code
 
     def _write_some(self) -> None:
         try:
@@ -356,10 +384,14 @@ def _read_rest(fd: int) -> str:
 
 
 class WorkerPool:
-    """Idle workers, and those that belong to notebook sessions. `environment`: what all of them see."""
+    """Idle workers, and those that belong to notebook sessions. `environment`: what all of them see. `confined`: how they are
+    held."""
 
-    def __init__(self, node_id: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, node_id: str, environment: Mapping[str, str] | None = None, confined: Confinement | None = None
+    ) -> None:
         self._node_id = node_id
+        self._confined = confined or Confinement()
         self._environment = environment or {}
         self._idle: list[WorkerProcess] = []
         self._all: set[WorkerProcess] = set()
@@ -491,7 +523,7 @@ class WorkerPool:
         await asyncio.gather(*(worker.close() for worker in workers))
 
     def _new(self) -> WorkerProcess:
-        worker = WorkerProcess(self._node_id, self, self._environment, self._kills)
+        worker = WorkerProcess(self._node_id, self, self._environment, self._kills, self._confined)
         self._all.add(worker)
         if self._watcher is None:
             self._watcher = self._loop.call_later(WATCH_EVERY_S, self._watch)

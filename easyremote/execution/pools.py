@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from easyremote.errors import UsageError
+from easyremote.execution.confinement import Confinement
 from easyremote.execution.pool import WorkerPool, WorkerProcess
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -19,9 +20,10 @@ Gpus = tuple[int, ...]
 class WorkerPools:
     """All workers of a node. Runs on the shared loop."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, confined: Confinement | None = None) -> None:
         self._node_id = node_id
-        self._any = WorkerPool(node_id)
+        self._confined = confined
+        self._any = WorkerPool(node_id, confined=confined)
         self._pinned: dict[Gpus, WorkerPool] = {}
         self._free: dict[int, int] = {}  # bytes of each GPU's memory that nobody used when it was measured last
 
@@ -82,7 +84,7 @@ class WorkerPools:
         if pool is None:
             shown = ",".join(map(str, gpus))
             environment = {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts them
-            pool = self._pinned[gpus] = WorkerPool(self._node_id, environment)
+            pool = self._pinned[gpus] = WorkerPool(self._node_id, environment, self._confined)
         return pool
 
     def _make_room(self, grant: pb.Grant) -> None:

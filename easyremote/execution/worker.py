@@ -21,9 +21,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from easyremote.execution import offspring, rich_display
+from easyremote.execution import confinement, offspring, rich_display
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
 from easyremote.execution.context import current, deadline_of, facts_of
@@ -33,6 +34,7 @@ from easyremote.execution.functions import load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
+from easyremote.execution.sandbox import OWNER_VARIABLE
 from easyremote.execution.tasks import BEGUN_BYTES, Tasks, run_tasks
 from easyremote.model import CurrentCall
 from easyremote.wire import codec
@@ -55,13 +57,16 @@ _BUSY_S = 0.001
 class Worker:
     """State of the process."""
 
-    def __init__(self, link: socket.socket, capture: Capture, node_id: str, begun: mmap.mmap) -> None:
+    def __init__(
+        self, link: socket.socket, capture: Capture, node_id: str, begun: mmap.mmap, shared: SharedFiles
+    ) -> None:
         """`begun`: where the number of the task that runs is told to the node, should this process die in it."""
         self.link = link
         self.begun = begun
         self.capture = capture
         self.node_id = node_id
-        self.shared = SharedFiles()
+        self.shared = shared
+        self.memory: confinement.MemoryLimit | None = None
         self.send_lock = threading.Lock()
         self.submissions: queue.SimpleQueue[_Emitter] = queue.SimpleQueue()
         self.newest: _Emitter | None = None  # it may have to wait for its turn still
@@ -148,6 +153,8 @@ class Worker:
         self.capture.buffer = emitter.buffer
         self.running = emitter
         try:
+            if self.memory is not None:
+                self.memory.begin(submit.grant.memory_bytes)
             function = self._function(submit)
             args, kwargs = (), {}
             if submit.HasField("arguments"):
@@ -363,7 +370,11 @@ def _run_coroutine(work: Any) -> Any:
 
 def main() -> None:
     config = json.loads(os.environ.pop(CONFIG_VARIABLE))
-    _die_with(config["parent"])
+    owner = os.environ.pop(OWNER_VARIABLE, None)
+    if owner is None:  # a sandbox ends by itself
+        _die_with(config["parent"])
+    confinement.limit_process(is_sandboxed=owner is not None)
+    confinement.keep_to_itself((config["link"], config["stdout"], config["stderr"]))
     sys.path[:] = config["path"]
     os.environ.pop("PYTHONPATH", None)
     if config["pythonpath"] is not None:
@@ -384,7 +395,11 @@ def main() -> None:
     gc.freeze()  # what is loaded now stays: no collection has to walk through it again
     begun = mmap.mmap(config["begun"], BEGUN_BYTES)
     os.close(config["begun"])
-    Worker(link, capture, config["node_id"], begun).main()
+    roots = [Path(root) for root in config.get("shared", ())]
+    worker = Worker(link, capture, config["node_id"], begun, SharedFiles(roots, int(owner) if owner else None))
+    if config["memory"] is not None:
+        worker.memory = confinement.MemoryLimit(config["memory"])
+    worker.main()
 
 
 def _die_with(parent: int) -> None:

@@ -33,16 +33,18 @@ _boot_id_file = Path("/proc/sys/kernel/random/boot_id")
 class SharedFiles:
     """The folders of this user: shared memory first, the temporary folder where that is missing or full.
 
-    `identity` is equal for two processes exactly when they see the same first folder.
+    `identity` is equal for two processes exactly when they see the same first folder. `owner`: the process that the files made
+    here go away with, where that isn't this one; other processes' numbers aren't known here then, so nothing is swept.
     """
 
-    def __init__(self, roots: Sequence[Path] = ()) -> None:
+    def __init__(self, roots: Sequence[Path] = (), owner: int | None = None) -> None:
+        self._owner = owner
         candidates = roots or (_first_root(), Path(tempfile.gettempdir()))
         self.folders = [folder for root in candidates if (folder := _private_folder(root)) is not None]
         is_shared = self.folders and os.environ.get(SHARED_MEMORY_VARIABLE) != "0"
         self.identity = _identity(self.folders[0]) if is_shared else ""
         for folder in self.folders:
-            _sweep(folder)
+            self._sweep(folder)
 
     def create(self, size: int) -> tuple[str, mmap.mmap]:
         """A new file of `size` bytes, mapped for writing. Raises OSError where there isn't room."""
@@ -50,13 +52,13 @@ class SharedFiles:
 
     def _where_there_is_room(self, make: Callable[[Path], T]) -> tuple[str, T]:
         """What `make` made at a new path in the first folder that had room, and its name."""
-        name = f"{os.getpid()}-{secrets.token_hex(16)}"
+        name = self._new_name()
         for folder in self.folders[:-1]:
             for is_last_try in (False, True):
                 try:
                     return name, make(folder / name)
                 except OSError:  # it is full; once what dead processes left is gone it may not be, nor may the next one
-                    if not is_last_try and not _sweep(folder):
+                    if not is_last_try and not self._sweep(folder):
                         break
         return name, make(self.folders[-1] / name)
 
@@ -125,9 +127,15 @@ class SharedFiles:
     def adopt(self, name: str) -> str:
         """Make a file that another process made one of this process's: its new name. Raises OSError where there is none."""
         path = self._path(name)
-        new_name = f"{os.getpid()}-{secrets.token_hex(16)}"
+        new_name = self._new_name()
         path.rename(path.with_name(new_name))
         return new_name
+
+    def _new_name(self) -> str:
+        return f"{self._owner or os.getpid()}-{secrets.token_hex(16)}"
+
+    def _sweep(self, folder: Path) -> int:
+        return _sweep(folder) if self._owner is None else 0
 
     def has(self, name: str) -> bool:
         return any((folder / name).exists() for folder in self.folders)
