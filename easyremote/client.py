@@ -353,7 +353,7 @@ class Client:
     def jobs(self, limit: int | None = None) -> list[JobInfo]:
         """The jobs that the gateway keeps, the newest first; at most `limit`. Raises JobsUnavailable when it keeps none.
 
-        All clients of a gateway see the same jobs in this version.
+        They are those of this client's token; an administrator's, like the gateway's own, has all of them.
         """
         return [jobs.info_of(record) for record in jobs.records(self._connection, limit=limit)]
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from easyremote.config import FEATURE_DRAIN, PROTOCOL_VERSION, WindowSettings
+from easyremote.core.access import OWNER_ID
 from easyremote.core.retrying import brief
 from easyremote.sizes import LARGEST
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -202,6 +203,10 @@ class NodeSession:
         state = pb.NodeState()
         state.CopyFrom(self._state)
         state.attempts.extend(_states((*self._attempts, *self._handed_back)))
+        for told in state.attempts:
+            held = self._attempts.get((told.call_id, told.attempt))
+            if held is not None:
+                told.owner = held.submit.owner or OWNER_ID
         state.values.extend(self._values.values())
         self._untold.Clear()
         state.holdings.extend(

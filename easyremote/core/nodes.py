@@ -57,6 +57,7 @@ class Nodes:
     def _adopt(self, node: Node, state: pb.AttemptState, grant: pb.Grant | None) -> Call:
         """The gateway was restarted and the call's client isn't back yet: keep a place for it."""
         call = self._state.new_call(pb.Frame(submit=pb.Submit(call_id=state.call_id)), None, CallState.HELD)
+        call.whose = state.owner
         self._calls[call.call_id] = call
         self._take_over(call, node, state, grant)
         return call

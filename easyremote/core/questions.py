@@ -40,7 +40,7 @@ class Questions:
         if query.HasField("job"):
             for submit in query.job.keep.submits if query.job.HasField("keep") else ():
                 note_in(submit, session.access)
-            self._state.actions.append(AskKeeper(session.session_id, query))
+            self._state.actions.append(AskKeeper(session.session_id, query, session.access))
             return
         if query.HasField("drain_node"):
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
@@ -80,6 +80,7 @@ class Questions:
             call = Call(
                 _NO_ID, key, pb.Frame(), submit, session, CallState.QUEUED, self._state.now, self._state.submissions + 1
             )
+            call.belongs_to(session, submit)
         explanation = explain(call, self._placing, self._queues, self._state.now, self._settings.grace_s)
         return pb.Answer(query_id=query.query_id, explanation=explanation)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from easyremote.core.access import OWNER, Access, matches
+from easyremote.core.access import OWNER, OWNER_ID, Access, matches
 from easyremote.core.durations import SMOOTHING, Duration
-from easyremote.core.fairness import MAX_PRIORITY, Share
+from easyremote.core.fairness import MAX_PRIORITY, TOKEN_SHARE, Share
 from easyremote.core.resources import Ask, Room
 from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -83,10 +83,11 @@ class Close(NamedTuple):
 
 
 class AskKeeper(NamedTuple):
-    """Have this question about jobs answered for that session."""
+    """Have this question about jobs answered for that session, with what its token allows."""
 
     session_id: bytes
     query: pb.Query
+    access: Access
 
 
 Action = Send | SendChunk | Close | AskKeeper
@@ -409,6 +410,8 @@ class Call:
     state: CallState
     created_at: float
     order: int
+    owner: bytes = b""  # whose share of the nodes it counts for
+    whose: str = ""  # id of the token that made it; empty: not known, as an earlier gateway took it
     size: int = 0  # bytes that it holds while it waits
     node: Node | None = None
     grant: pb.Grant | None = None  # what it holds there, where that is more than a slot
@@ -478,10 +481,11 @@ class Call:
         priority = self.submit.options.priority
         return priority if -MAX_PRIORITY <= priority <= MAX_PRIORITY else int(math.copysign(MAX_PRIORITY, priority))
 
-    @property
-    def owner(self) -> bytes:
-        """Whose it is."""
-        return self.client.session_id if self.client is not None else b""
+    def belongs_to(self, client: Session, submit: pb.Submit) -> None:
+        """It is this client's, which has sent this Submit."""
+        self.client = client
+        self.whose = submit.owner or OWNER_ID
+        self.owner = TOKEN_SHARE + submit.owner.encode() if submit.owner else client.session_id
 
     @property
     def title(self) -> str:

@@ -58,6 +58,8 @@ class State:
         self.submissions += 1
         submit = frame.submit
         call = Call(submit.call_id, queue_key(submit), frame, submit, client, state, self.now, self.submissions)
+        if client is not None:
+            call.belongs_to(client, submit)
         if submit.refs:
             call.refs = tuple(submit.refs)
         self.set_deadlines(call)

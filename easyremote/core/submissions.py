@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from easyremote.core import retrying
-from easyremote.core.access import OWNER
+from easyremote.core.access import OWNER, OWNER_ID
 from easyremote.core.admission import refuse_overload, refuse_submit
 from easyremote.core.attempts import Attempts, resume
 from easyremote.core.client_session import runs_at_least
@@ -33,6 +33,7 @@ class Submissions:
         self._placing = state.placing
         self._nesting = state.nesting
         self._relay = state.relay
+        self._values = state.values
         self._attempts = attempts
         self._endings = endings
         self._dispatching = dispatching
@@ -51,6 +52,10 @@ class Submissions:
             if session.session_id != self._state.keeper_id:  # what it brings was noted when it came
                 note_in(submit, access)
         known = self._calls.get(submit.call_id)
+        if known is not None and known.whose and known.whose != (submit.owner or OWNER_ID):
+            return  # ids are random: a foreign one is not this session's business
+        if problem is None and submit.refs:
+            problem = self._refuse_refs(submit)
         if known is not None and known.client is None and submit.seen_attempt > known.attempt:
             self._forget_outdated(known)
             known = None
@@ -65,6 +70,13 @@ class Submissions:
             self._resubmitted(known, frame, session)
         else:
             self._submitted(frame, session)
+
+    def _refuse_refs(self, submit: pb.Submit) -> pb.ErrorInfo | None:
+        """Values of another token's clients are lost to this one's, whatever it knows of them."""
+        whose = submit.owner or OWNER_ID
+        if all(self._values.may_use(ref.ref_id, whose) for ref in submit.refs):
+            return None
+        return pb.ErrorInfo(code="ref_lost", message="a value that an argument names belongs to another token")
 
     def _may_have_run(self, submit: pb.Submit) -> bool:
         """Whether a node may have begun it, under a gateway before or before this one forgot its client."""
@@ -148,7 +160,7 @@ class Submissions:
             self._recovering.run_again(call, "", "its node vanished before the result was collected")
 
     def _take_back(self, call: Call, frame: pb.Frame, session: Session) -> None:
-        call.client = session
+        call.belongs_to(session, frame.submit)
         call.frame, call.submit, call.is_handed_over = frame, frame.submit, False
         if call.node is not None:
             call.node.trying.discard(call.key.function)  # it wasn't known what it runs

@@ -44,6 +44,7 @@ class Value:
     handles: dict[Session, bool] = field(default_factory=dict)  # clients; True: it can send the value
     places: dict[Session, Place] = field(default_factory=dict)  # nodes that have it
     unclaimed_since: float = 0.0  # where no client holds a ref of it
+    whose: str = ""  # id of the token whose clients hold it; empty: none has yet
     last_seen: str = ""  # where it was, and why it isn't there any more
 
     @property
@@ -77,8 +78,11 @@ class Values:
             held = {handle.ref_id for handle in message.held}
             released += [ref_id for ref_id in self._of.get(client, ()) if ref_id not in held]
         for handle in message.held:
+            if not self.may_use(handle.ref_id, client.access.token_id):
+                continue
             value = self._note(client, handle.ref_id, now)
             if value is not None:
+                value.whose = client.access.token_id
                 value.handles[client] = handle.has_value
                 self._claim(value, now)
         for ref_id in released:
@@ -137,6 +141,11 @@ class Values:
         """Whether this client's user has a ref of it."""
         value = self._values.get(ref_id)
         return value is not None and client in value.handles
+
+    def may_use(self, ref_id: bytes, token_id: str) -> bool:
+        """Whether clients of this token may: nobody's value is anybody's who knows its id."""
+        value = self._values.get(ref_id)
+        return value is None or value.whose in ("", token_id)
 
     def source(self, ref_id: bytes, receiver: Session) -> Session | None:
         """Who is to send it to this one: one that is connected rather than one that is away for a moment, one on the same machine

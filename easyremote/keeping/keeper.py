@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from easyremote.config import JobSettings
+from easyremote.core.access import Access
 from easyremote.errors import EasyRemoteError, JobsUnavailable, OverloadedError
 from easyremote.keeping.inside import Host
 from easyremote.keeping.requests import Requests, info_of
@@ -23,6 +26,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_REQUESTS = 10_000
 """Requests under way at once, readers that wait for news included; one more is refused."""
+
+MAX_REQUESTS_OF_ONE = 1000
+"""The same of one token that isn't the gateway's own."""
 
 RETRY_S = 5.0
 """A journal that couldn't be opened is tried again after so long, when somebody asks."""
@@ -46,6 +52,7 @@ class Keeper:
         self._failed_at = 0.0
         self._retry: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: Counter[str] = Counter()  # how many of them each token has
 
     async def start(self, now: bool = False) -> None:
         """Open the journal if there is one; with `now` in any case. What goes wrong is noted, and told to whoever asks."""
@@ -63,14 +70,24 @@ class Keeper:
             with contextlib.suppress(JobsUnavailable):
                 await self._opened()
 
-    def ask(self, session_id: bytes, query: pb.Query) -> None:
-        if len(self._tasks) >= MAX_REQUESTS:
-            text = f"{MAX_REQUESTS:,} requests about jobs are under way at this gateway, the bound"
+    def ask(self, session_id: bytes, query: pb.Query, access: Access) -> None:
+        """`access`: what the token of whoever asks allows."""
+        whose = access.token_id
+        most, who = (MAX_REQUESTS, "at this gateway") if access.is_owner else (MAX_REQUESTS_OF_ONE, "of this token")
+        if len(self._tasks) >= MAX_REQUESTS or self._asked[whose] >= most:
+            text = f"{most:,} requests about jobs are under way {who}, the bound"
             self._reply(session_id, query, OverloadedError(text, retry_after_s=1.0))
             return
-        task = self._loop.create_task(self._answer(session_id, query))
+        task = self._loop.create_task(self._answer(session_id, query, access))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._asked[whose] += 1
+        task.add_done_callback(partial(self._answered, whose))
+
+    def _answered(self, whose: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._asked[whose] -= 1
+        if not self._asked[whose]:
+            del self._asked[whose]
 
     async def close(self) -> None:
         tasks = [*self._tasks, *(task for task in (self._retry, self._opening) if task is not None)]
@@ -84,13 +101,13 @@ class Keeper:
         if self._journal is not None:
             await self._journal.close()
 
-    async def _answer(self, session_id: bytes, query: pb.Query) -> None:
+    async def _answer(self, session_id: bytes, query: pb.Query, access: Access) -> None:
         try:
             if query.job.WhichOneof("what") == "list" and self._journal is None and not self.path.exists():
                 reply = pb.JobAnswer()  # looking doesn't make a journal
             else:
                 requests = await self._opened()
-                reply = await requests.answer(query.job)
+                reply = await requests.answer(query.job, access)
         except EasyRemoteError as error:
             self._reply(session_id, query, error)
         except OSError as error:

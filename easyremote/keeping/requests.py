@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from easyremote.config import JobSettings
+from easyremote.core.access import Access
 from easyremote.core.admission import refuse_submit
 from easyremote.errors import EasyRemoteError, JobNotFound, UsageError, from_code
 from easyremote.keeping.runs import Runs, payloads_of
@@ -63,33 +64,34 @@ class Requests:
                 if not reader.done():
                     reader.set_result(None)
 
-    async def answer(self, request: pb.JobRequest) -> pb.JobAnswer:
-        """Raises EasyRemoteError, OSError."""
+    async def answer(self, request: pb.JobRequest, access: Access) -> pb.JobAnswer:
+        """Of jobs of the token that asks; an administrator's sees all. Raises EasyRemoteError, OSError."""
         what = request.WhichOneof("what")
+        whose = None if access.may_administer else access.token_id
         if what == "keep":
-            return await self._keep(request.keep)
+            return await self._keep(request.keep, access)
         if what == "put":
-            return pb.JobAnswer(size=await self._uploads.put(request.put))
+            return pb.JobAnswer(size=await self._uploads.put(request.put, access.token_id))
         if what == "list":
-            return await self._list(request.list)
+            return await self._list(request.list, whose)
         if what == "read":
-            return await self._read(request.read)
+            return await self._read(request.read, whose)
         if what == "piece":
-            return await self._piece(request.piece)
+            return await self._piece(request.piece, whose)
         if what == "end":
-            return await self._end(request.end)
+            return await self._end(request.end, whose)
         if what == "forget":
-            return await self._forget(request.forget)
+            return await self._forget(request.forget, whose)
         if what == "collected":
-            return await self._collected(request.collected)
+            return await self._collected(request.collected, whose)
         raise from_code("remote_protocol", "this gateway doesn't know that request")
 
     # ---- jobs come -----------------------------------------------------------------------------------------------
 
-    async def _keep(self, keep: pb.JobRequest.Keep) -> pb.JobAnswer:
+    async def _keep(self, keep: pb.JobRequest.Keep, access: Access) -> pb.JobAnswer:
         if len(keep.submits) > MAX_TOGETHER:
             raise UsageError(f"at most {MAX_TOGETHER} jobs are submitted together, not {len(keep.submits)}")
-        wanted: list[_Wanted | EasyRemoteError] = [self._look_at(submit) for submit in keep.submits]
+        wanted: list[_Wanted | EasyRemoteError] = [self._look_at(submit, access) for submit in keep.submits]
         now, boot = time.time(), self._boot
 
         def work(store: JobStore) -> list[Job | EasyRemoteError | None]:
@@ -117,7 +119,7 @@ class Requests:
         ]
         return pb.JobAnswer(kept=kept)
 
-    def _look_at(self, submit: pb.Submit) -> _Wanted | EasyRemoteError:
+    def _look_at(self, submit: pb.Submit, access: Access) -> _Wanted | EasyRemoteError:
         """A submission as it is kept, or why it can't be."""
         problem = refuse_submit(submit)
         if problem is not None:
@@ -132,30 +134,31 @@ class Requests:
         if submit.HasField("arguments"):
             plain.arguments.CopyFrom(submit.arguments)
         blobs = [payload.blob for payload in payloads_of(plain) if payload.HasField("blob")]
-        files = [self._uploads.whole(blob.blob_id.hex(), sum(blob.part_bytes)) for blob in blobs]
+        files = [self._uploads.whole(blob.blob_id.hex(), sum(blob.part_bytes), access.token_id) for blob in blobs]
         whole = [file for file in files if file is not None]
         return _Wanted(plain, whole if len(whole) == len(files) else None)
 
     # ---- jobs are looked at --------------------------------------------------------------------------------------
 
-    async def _list(self, request: pb.JobRequest.List) -> pb.JobAnswer:
+    async def _list(self, request: pb.JobRequest.List, whose: str | None) -> pb.JobAnswer:
         if not _PREFIX.fullmatch(request.id_prefix):
             raise UsageError(
                 f"a job's id is made of the digits 0-9 and a-f, at most 32; '{request.id_prefix[:40]}' isn't one"
             )
-        records = await self._journal.do(lambda store: store.records(request.id_prefix, request.before, request.limit))
+        wanted = request.id_prefix, request.before, request.limit, whose
+        records = await self._journal.do(lambda store: store.records(*wanted))
         return pb.JobAnswer(jobs=records)
 
-    async def _read(self, request: pb.JobRequest.Read) -> pb.JobAnswer:
+    async def _read(self, request: pb.JobRequest.Read, whose: str | None) -> pb.JobAnswer:
         """What there is now, or soon."""
         loop = asyncio.get_running_loop()
         until = loop.time() + min(max(request.wait_s, 0.0), MAX_WAIT_S)
 
         def work(store: JobStore) -> tuple[int, list[pb.JobEvent], bool, pb.JobRecord]:
-            number = store.number_of(request.job_id)
+            number = store.number_of(request.job_id, whose)
             return number, *store.read(number, request.after, request.max_bytes), store.record(number)
 
-        number = await self._journal.do(lambda store: store.number_of(request.job_id))
+        number = await self._journal.do(lambda store: store.number_of(request.job_id, whose))
         while True:
             with self._reader(number) as news:
                 number, events, is_all, record = await self._journal.do(work)
@@ -178,9 +181,9 @@ class Requests:
                 if not others:
                     del self._readers[number]
 
-    async def _piece(self, request: pb.JobRequest.Piece) -> pb.JobAnswer:
+    async def _piece(self, request: pb.JobRequest.Piece, whose: str | None) -> pb.JobAnswer:
         name = request.blob_id.hex()
-        size = await self._journal.do(lambda store: store.file_size(store.number_of(request.job_id), name))
+        size = await self._journal.do(lambda store: store.file_size(store.number_of(request.job_id, whose), name))
         if size is None:
             raise JobNotFound("the job has no such payload any more")
         want = min(request.max_bytes or MAX_PIECE_BYTES, MAX_PIECE_BYTES)
@@ -190,13 +193,13 @@ class Requests:
 
     # ---- jobs end and go -----------------------------------------------------------------------------------------
 
-    async def _end(self, request: pb.JobRequest.End) -> pb.JobAnswer:
+    async def _end(self, request: pb.JobRequest.End, whose: str | None) -> pb.JobAnswer:
         error = pb.ErrorInfo(
             code="cancelled", message=f"the job was cancelled: {request.reason[:1000] or 'by a client'}"
         )
 
         def work(store: JobStore) -> tuple[int, pb.JobRecord]:
-            number = store.number_of(request.job_id)
+            number = store.number_of(request.job_id, whose)
             store.end(number, error, time.time())
             return number, store.record(number)
 
@@ -204,9 +207,9 @@ class Requests:
         self._stopped(request.job_id, number, "the job was cancelled")
         return pb.JobAnswer(jobs=[record])
 
-    async def _forget(self, job_id: bytes) -> pb.JobAnswer:
+    async def _forget(self, job_id: bytes, whose: str | None) -> pb.JobAnswer:
         def work(store: JobStore) -> int:
-            number = store.number_of(job_id)
+            number = store.number_of(job_id, whose)
             store.forget(number)
             return number
 
@@ -219,8 +222,8 @@ class Requests:
         self.runs.stop(job_id, reason)
         self.changed([number])
 
-    async def _collected(self, job_id: bytes) -> pb.JobAnswer:
-        await self._journal.do(lambda store: store.collected(store.number_of(job_id), time.time()))
+    async def _collected(self, job_id: bytes, whose: str | None) -> pb.JobAnswer:
+        await self._journal.do(lambda store: store.collected(store.number_of(job_id, whose), time.time()))
         return pb.JobAnswer()
 
     async def _expire(self) -> None:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from time import monotonic
 
+from easyremote.core.access import OWNER_ID
 from easyremote.errors import OverloadedError, UsageError
 from easyremote.store.files import PayloadFiles, write_at
 from easyremote.store.jobs import File
@@ -14,6 +15,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_UPLOADS = 256
 """Payloads that are on their way, or wait for their job."""
+
+MAX_UPLOADS_OF_ONE = 64
+"""The same of one token that isn't the gateway's own."""
 
 FORGOTTEN_AFTER_S = 600.0
 """One that nothing more is heard of is removed."""
@@ -24,6 +28,7 @@ MAX_PIECE_BYTES = 64 * 1024
 @dataclass(slots=True, eq=False)
 class _Upload:
     size: int
+    whose: str  # id of the token that put it here
     descriptor: int
     touched: float
     done: int = 0
@@ -39,14 +44,16 @@ class Uploads:
         self._max_bytes = max_bytes
         self._uploads: dict[str, _Upload] = {}
 
-    async def put(self, put: pb.JobRequest.Put) -> int:
+    async def put(self, put: pb.JobRequest.Put, whose: str = OWNER_ID) -> int:
         """Take a piece. Returns how many bytes of the payload are here; a piece that begins elsewhere changes nothing.
 
         Raises UsageError, OverloadedError, OSError.
         """
         if len(put.blob_id) != 16 or len(put.data) > MAX_PIECE_BYTES or put.offset + len(put.data) > put.size:
             raise UsageError("a piece of a payload has an id of 16 bytes, and at most 64 KiB within the payload's size")
-        upload = self._uploads.get(put.blob_id.hex()) or self._begin(put)
+        upload = self._uploads.get(put.blob_id.hex()) or self._begin(put, whose)
+        if upload.whose != whose:
+            raise UsageError("there is another payload with this id")
         async with upload.lock:
             upload.touched = monotonic()
             if put.offset == upload.done and not upload.is_whole:
@@ -57,21 +64,25 @@ class Uploads:
                     await _in_thread(self._files.finish, upload.descriptor)
             return upload.done
 
-    def _begin(self, put: pb.JobRequest.Put) -> _Upload:
+    def _begin(self, put: pb.JobRequest.Put, whose: str) -> _Upload:
         if put.size > self._max_bytes:
             raise UsageError(f"it has {put.size:,} bytes, and a gateway keeps at most {self._max_bytes:,} of one job")
         if len(self._uploads) >= MAX_UPLOADS:
             text = f"{MAX_UPLOADS} payloads of jobs are on their way to this gateway, the bound"
             raise OverloadedError(text, retry_after_s=5.0)
+        if whose != OWNER_ID and sum(upload.whose == whose for upload in self._uploads.values()) >= MAX_UPLOADS_OF_ONE:
+            text = f"{MAX_UPLOADS_OF_ONE} payloads of jobs of this token are on their way to this gateway, the bound"
+            raise OverloadedError(text, retry_after_s=5.0)
         name = put.blob_id.hex()
         _, descriptor = self._files.create(put.size, name)
-        upload = self._uploads[name] = _Upload(put.size, descriptor, monotonic())
+        upload = self._uploads[name] = _Upload(put.size, whose, descriptor, monotonic())
         return upload
 
-    def whole(self, name: str, size: int) -> File | None:
-        """The payload's file, when all of it is here."""
+    def whole(self, name: str, size: int, whose: str = OWNER_ID) -> File | None:
+        """The payload's file, when all of it is here, put by the token that names it."""
         upload = self._uploads.get(name)
-        return File(name, size) if upload is not None and upload.is_whole and upload.size == size else None
+        is_whole = upload is not None and upload.is_whole and (upload.size, upload.whose) == (size, whose)
+        return File(name, size) if is_whole else None
 
     def taken(self, name: str) -> None:
         """A job on disk names it now."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from easyremote.config import JobSettings
+from easyremote.core.access import OWNER_ID
 from easyremote.errors import EasyRemoteError, JobNotFound, JobsUnavailable, OverloadedError, UsageError
 from easyremote.store.kinds import DROPPABLE, Kind, kind_of
 from easyremote.store.schema import JOB_SHIFT, checksum
@@ -169,8 +170,8 @@ class JobStore:
         if problem is not None:
             return problem
         cursor = self._conn.execute(
-            "INSERT INTO jobs (id, title, submit, crc, created, boot, kept) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (submit.call_id, title_of(submit), data, zlib.crc32(data), now, boot, size),
+            "INSERT INTO jobs (id, title, submit, crc, created, boot, kept, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (submit.call_id, title_of(submit), data, zlib.crc32(data), now, boot, size, submit.owner or OWNER_ID),
         )
         number = cursor.lastrowid
         assert number is not None
@@ -362,19 +363,22 @@ class JobStore:
 
     # ---- jobs are looked at --------------------------------------------------------------------------------------
 
-    def number_of(self, job_id: bytes) -> int:
-        """Raises JobNotFound."""
-        row = self._conn.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None:
+    def number_of(self, job_id: bytes, whose: str | None = None) -> int:
+        """Raises JobNotFound, also for one of another token than `whose`, where that is given."""
+        row = self._conn.execute("SELECT number, owner FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None or whose not in (None, row[1]):
             raise JobNotFound(f"the gateway keeps no job {job_id.hex()}: it was forgotten, has expired, or never was")
         return row[0]
 
     def record(self, number: int) -> pb.JobRecord:
         return self._records("WHERE number = ?", (number,))[0]
 
-    def records(self, id_prefix: str, before: int, limit: int) -> list[pb.JobRecord]:
-        """The newest first. An index leads to those whose id begins with the prefix, lower-case hex."""
+    def records(self, id_prefix: str, before: int, limit: int, whose: str | None = None) -> list[pb.JobRecord]:
+        """The newest first, of one token or of all. An index leads to those whose id begins with the prefix, lower-case hex."""
         terms, values = ["1"], list[Any]()
+        if whose is not None:
+            terms.append("owner = ?")
+            values.append(whose)
         if before:
             terms.append("number < ?")
             values.append(before)

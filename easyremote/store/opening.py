@@ -130,10 +130,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its other files the mode of this one
     conn = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        if conn.execute("PRAGMA user_version").fetchone()[0] == 0:
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise JobsUnavailable(_foreign(path))
             schema.create(conn)
+        elif version < schema.VERSION:
+            schema.upgrade(conn, version)
         schema.configure(conn)
         if path.stat().st_size <= CHECKED_BYTES:
             result = conn.execute("PRAGMA integrity_check(1)").fetchone()[0]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from easyremote.core.access import OWNER_ID
 from easyremote.store.kinds import VALUES, kind_of
 from easyremote.store.schema import JOB_SHIFT, SANE, checksum
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -52,12 +53,19 @@ def salvage(source: Path, target: sqlite3.Connection) -> None:
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     columns = [row[1] for row in target.execute("PRAGMA table_info(jobs)")]
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    there = [row[1] for row in _both_ways(source, "SELECT * FROM pragma_table_info('jobs')", "cid")]
+    columns = [name for name in columns if name in there or not there]  # an earlier version has fewer
+    names = ", ".join(columns)
     for row in _both_ways(source, f"SELECT {names} FROM jobs", "number"):
         job = dict(zip(columns, row, strict=True))
         if _is_whole(job["submit"], job["crc"]):
-            job["id"] = pb.Submit.FromString(job["submit"]).call_id  # what the checksum protects
-            _put(target, f"INSERT OR IGNORE INTO jobs ({names}) VALUES ({marks})", tuple(job.values()))
+            submit = pb.Submit.FromString(job["submit"])  # what the checksum protects
+            job |= {"id": submit.call_id, "owner": submit.owner or OWNER_ID}
+            _put(
+                target,
+                f"INSERT OR IGNORE INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",
+                (*job.values(),),
+            )
     target.execute(f"DELETE FROM jobs WHERE {_WITHOUT_NAME}")
     numbers = target.execute(f"SELECT number, {SANE} FROM jobs ORDER BY number").fetchall()
     for number, is_sane in numbers:

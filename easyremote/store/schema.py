@@ -7,7 +7,7 @@ import zlib
 
 from easyremote.store.kinds import VALUES
 
-VERSION = 1
+VERSION = 2
 
 APPLICATION_ID = 0x45524A31
 """Marks the file as a journal of ours."""
@@ -37,8 +37,10 @@ CREATE TABLE jobs (
   output INTEGER NOT NULL DEFAULT 0,  -- bytes of them that may be dropped
   dropped INTEGER NOT NULL DEFAULT 0, -- events that were
   progress BLOB NOT NULL DEFAULT x'',
-  error TEXT NOT NULL DEFAULT ''
+  error TEXT NOT NULL DEFAULT '',
+  owner TEXT NOT NULL DEFAULT 'owner' -- id of the token whose it is; 'owner': the gateway's own
 );
+CREATE INDEX jobs_owner ON jobs(owner, number);
 CREATE INDEX jobs_open ON jobs(number) WHERE ended = 0;
 CREATE INDEX jobs_ended ON jobs(expires) WHERE ended > 0;
 CREATE TABLE events (
@@ -62,7 +64,7 @@ JOB_SHIFT = 32
 
 _MARKS = ", ".join(str(int(kind)) for kind in VALUES)
 
-_TEXTS = ("title", "state", "node", "error")
+_TEXTS = ("title", "state", "node", "error", "owner")
 _BLOBS = ("id", "submit", "progress")
 _COUNTS = ("boot", "attempt", "attempts", "seq", "allowed", "values_", "last", "kept", "output", "dropped")
 _TIMES = ("created", "started", "ended", "expires", "collected")
@@ -106,6 +108,21 @@ def create(conn: sqlite3.Connection) -> None:
     conn.executescript(
         f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     )
+
+
+def upgrade(conn: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of a journal of an earlier version to this one, or leave them as they are."""
+    steps = "".join(UPGRADES[step] for step in range(version, VERSION))
+    conn.executescript(f"BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+UPGRADES = {
+    1: """
+ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT 'owner';
+CREATE INDEX jobs_owner ON jobs(owner, number);
+""",
+}
+"""What leads from each version to the next. Before version 2 everything belonged to the gateway's own token."""
 
 
 def configure(conn: sqlite3.Connection) -> None:

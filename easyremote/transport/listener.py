@@ -43,7 +43,7 @@ _MAX_CHUNKS_WAITING = 256
 class Keeper(Protocol):
     """What keeps jobs for this gateway."""
 
-    def ask(self, session_id: bytes, query: pb.Query) -> None:
+    def ask(self, session_id: bytes, query: pb.Query, access: Access) -> None:
         """Answer through `Listener.answer`, now or later."""
         ...
 
@@ -142,7 +142,7 @@ class Listener:
 
     def _ask(self, action: AskKeeper) -> None:
         if self.keeper is not None:
-            self.keeper.ask(action.session_id, action.query)
+            self.keeper.ask(*action)
             return
         text = (
             "this gateway keeps no jobs: it was started without a journal. Start it as 'easyremote gateway', or in Python as "

@@ -222,3 +222,22 @@ def test_damaged_bytes_are_an_error_not_a_value(store: JobStore) -> None:
     store._conn.execute("UPDATE jobs SET submit = x'00'")
     assert store.open_jobs(0, 10, NOW)[0] == []
     assert store.record(job.number).state == "failed"
+
+
+def test_a_job_is_seen_by_the_token_that_made_it() -> None:
+    store = made()
+    own, foreign = submission(), submission()
+    foreign.owner = "1a2b3c4d"
+    jobs = [keep(store, submit) for submit in (own, foreign)]
+    assert [record.number for record in store.records("", 0, 0)] == [2, 1]
+    assert [record.number for record in store.records("", 0, 0, "1a2b3c4d")] == [2]
+    assert [record.number for record in store.records("", 0, 0, "owner")] == [1]
+    assert store.records(own.call_id.hex()[:4], 0, 0, "1a2b3c4d") == []
+    assert store.number_of(own.call_id) == store.number_of(own.call_id, "owner") == jobs[0].number
+    for job_id, whose in ((own.call_id, "1a2b3c4d"), (foreign.call_id, "owner"), (own.call_id, "")):
+        with pytest.raises(JobNotFound):
+            store.number_of(job_id, whose)
+    taken = pb.Submit()
+    taken.CopyFrom(own)
+    taken.owner = "1a2b3c4d"
+    assert isinstance(store.keep(taken, (), 1, NOW), UsageError)

@@ -294,3 +294,59 @@ def test_a_large_journal_shrinks_when_jobs_are_forgotten(path: Path) -> None:
 
     with_journal(path, work)
     assert path.stat().st_size < 1_000_000
+
+
+def as_version_1(path: Path) -> None:
+    """As the version before tokens wrote it."""
+    with sqlite3.connect(path) as conn:
+        conn.execute("DROP INDEX jobs_owner")
+        conn.execute("ALTER TABLE jobs DROP COLUMN owner")
+        conn.execute("PRAGMA user_version = 1")
+        conn.commit()
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+
+
+def test_a_journal_of_version_1_is_brought_up_and_is_the_owners(path: Path) -> None:
+    fill(path)
+    before, _ = read_all(path)
+    as_version_1(path)
+    after, notes = read_all(path)
+    assert after == before and not notes
+    with sqlite3.connect(path) as conn:
+        assert conn.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+    conn.close()
+    records = do(path, lambda store: store.records("", 0, 0, "owner"))
+    assert len(records) == len(before)
+    assert do(path, lambda store: store.records("", 0, 0, "1a2b3c4d")) == []
+
+
+def test_a_damaged_journal_of_version_1_is_salvaged_too(path: Path) -> None:
+    fill(path)
+    before, _ = read_all(path)
+    as_version_1(path)
+    with sqlite3.connect(path) as conn:
+        number = conn.execute("SELECT max(number) FROM jobs").fetchone()[0]
+        conn.execute("UPDATE jobs SET state = 'nonsense' WHERE number = ?", (number,))
+        conn.commit()
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+    after, notes = read_all(path)
+    assert notes and after.keys() == before.keys()
+    assert sum(after[job_id] == before[job_id] for job_id in before) == len(before) - 1
+
+
+def test_the_owner_of_a_job_is_salvaged_from_what_its_checksum_protects(path: Path) -> None:
+    def work(store: JobStore) -> bytes:
+        submit = submission()
+        submit.owner = "1a2b3c4d"
+        return keep(store, submit).submit.call_id
+
+    job_id = do(path, work)
+    with sqlite3.connect(path) as conn:
+        conn.execute("UPDATE jobs SET owner = 'ffffffff', state = 'nonsense'")
+        conn.commit()
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+    found = do(path, lambda store: store.records("", 0, 0, "1a2b3c4d"))
+    assert [record.job_id for record in found] == [job_id]

@@ -258,12 +258,14 @@ class Holding(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
 
 class AttemptState(_message.Message):
-    __slots__ = ("call_id", "attempt")
+    __slots__ = ("call_id", "attempt", "owner")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
+    owner: str
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
     __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole")
