@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import discovery, hedging, jobs, needs
+from easyremote import hedging, jobs, joining, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.connection import Connection
@@ -40,8 +40,9 @@ __all__ = ["Client"]
 class Client:
     """A connection to a gateway that makes calls. Thread-safe; one per process is normal.
 
-    `gateway`: "host:port"; without it the gateway is looked for in EASYREMOTE_ADDRESS, this process, the connection file of this
-    user, and the configuration file. `token`: what opens it; found likewise for a gateway of this machine. What goes to another
+    `gateway`: "host:port", or an invitation ("er1:…"), which is exchanged once for a credential that this machine keeps; without
+    it the gateway is looked for in EASYREMOTE_ADDRESS, this process, the connection file of this user, and the configuration
+    folder. `token`: what opens it; found likewise for a gateway of this machine, or one that was joined. What goes to another
     machine goes in TLS; `allow_plaintext_network=True` has it go unprotected.
 
     Raises GatewayNotFound or GatewayUnreachable within 2 s (10 s over a slow network), AuthError when the token is refused,
@@ -53,7 +54,7 @@ class Client:
     ) -> None:
         from easyremote import lifetime
 
-        self._connection = Connection(discovery.find(gateway, token, allow_plaintext_network))
+        self._connection = Connection(joining.find(gateway, token, allow_plaintext_network))
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._cancel, self._taken = self._connection.cancel, self._connection.taken
@@ -106,6 +107,20 @@ class Client:
         job = self.with_options(durable=True)._submit(function, args, kwargs, detach=False)
         assert isinstance(job, Job)
         return job
+
+    def invite(
+        self,
+        role: str = "node",
+        *,
+        expires: float | str = joining.DEFAULT_EXPIRY_S,
+        uses: int = 1,
+        name: str = "",
+        functions: Iterable[str] = (),
+        nodes: Iterable[str] = (),
+    ) -> str:
+        """An invitation of the gateway, as `Server.invite` makes it. Raises AuthError when this client's token may not
+        administer, and UsageError."""
+        return self._connection.invite(joining.request(role, expires, uses, name, functions, nodes)).format()
 
     def submit_jobs(self, function: str | Callable[..., Any], *iterables: Iterable[Any]) -> list[Job[Any]]:
         """A job for each tuple of arguments, as `map` makes calls. Returns when all are on the gateway's disk.

@@ -30,6 +30,7 @@ from easyremote.execution.failure import rebuild
 from easyremote.hedging import Copy, Race
 from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
+from easyremote.security.joining import Invitation
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -195,6 +196,12 @@ class Connection:
         if self.is_closed:
             raise UsageError("this client is closed; make a new one")
         return shared_loop.run(self._ask(query, timeout_s))
+
+    def invite(self, request: pb.InviteRequest) -> Invitation:
+        """Ask the gateway for an invitation. Raises AuthError, UsageError, GatewayUnreachable."""
+        from easyremote.transport.joining import invite  # which loads gRPC
+
+        return self.run(invite(self._link.endpoint, request))
 
     def ask_job(self, request: pb.JobRequest, timeout_s: float = 30.0) -> pb.JobAnswer:
         """Ask what keeps the gateway's jobs, and wait. Raises what is wrong with the request; JobsUnavailable."""

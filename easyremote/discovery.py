@@ -20,6 +20,8 @@ import platformdirs
 
 from easyremote.config import DEFAULT_PORT
 from easyremote.errors import GatewayNotFound, UsageError
+from easyremote.security import credentials
+from easyremote.security.credentials import Credential
 from easyremote.security.files import check_private, config_folder, read_private, write_private
 
 ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
@@ -141,15 +143,26 @@ def is_local_gateway(address: str) -> bool:
     return any(_same(address, known) for known in _in_this_process)
 
 
-def find(address: str | None = None, token: str | None = None, allow_plaintext_network: bool = False) -> Endpoint:
-    """The gateway to use. What goes to another machine goes in TLS, unless `allow_plaintext_network`.
+def given_address() -> str | None:
+    """What the environment says."""
+    return os.environ.get(ADDRESS_VARIABLE) or None
+
+
+def find(
+    address: str | None = None,
+    token: str | None = None,
+    allow_plaintext_network: bool = False,
+    as_node: bool = False,
+) -> Endpoint:
+    """The gateway to use, for a client or for a node: they may have joined different ones. What goes to another machine goes in
+    TLS, unless `allow_plaintext_network`.
 
     Raises GatewayNotFound, which lists all that was tried, when there is none; UsageError for an address that isn't one.
     """
     if address:
-        return _with_token(normalize(address), token, "the given address", allow_plaintext_network)
+        return _with_token(normalize(address), token, "the given address", allow_plaintext_network, as_node)
     if from_environment := os.environ.get(ADDRESS_VARIABLE):
-        return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE, allow_plaintext_network)
+        return _with_token(normalize(from_environment), token, ADDRESS_VARIABLE, allow_plaintext_network, as_node)
     if _in_this_process:
         newest = max(_in_this_process.values(), key=lambda record: record.started)
         return _own(newest, token, "the gateway of this process")
@@ -159,11 +172,17 @@ def find(address: str | None = None, token: str | None = None, allow_plaintext_n
     configured = _config_file()
     if configured.get("address"):
         token = token or configured.get("token")
-        return _with_token(normalize(configured["address"]), token, "the configuration file", allow_plaintext_network)
+        return _with_token(
+            normalize(configured["address"]), token, "the configuration file", allow_plaintext_network, as_node
+        )
+    for credential in credentials.load_all():
+        if credential.is_for_node if as_node else credential.is_for_client:
+            return of_credential(credential, "the gateway that was joined")
     raise GatewayNotFound(
         f"no gateway found: no address was given, {ADDRESS_VARIABLE} is not set, no gateway of this user runs on this machine "
-        f"(looked in {runtime_folder()}), and {_config_path()} names none. Start one with 'easyremote gateway' or "
-        "Server().start_background()"
+        f"(looked in {runtime_folder()}), and {_config_path()} names none, nor was one joined "
+        f"{'as a node ' if as_node else ''}(looked in {credentials.folder()}). Start one with 'easyremote gateway' or "
+        "Server().start_background(), or join one with an invitation: easyremote join er1:..."
     )
 
 
@@ -194,20 +213,38 @@ def normalize(address: str) -> str:
     return f"{host}:{int(port)}"
 
 
-def _with_token(address: str, token: str | None, source: str, allow_plaintext_network: bool) -> Endpoint:
+def of_credential(credential: Credential, source: str) -> Endpoint:
+    """The gateway that was joined."""
+    first, *others = credential.addresses
+    return Endpoint(
+        first,
+        credential.token,
+        source,
+        tls=bool(credential.fingerprint) or needs_tls(first, False),
+        fingerprint=credential.fingerprint,
+        others=tuple(others),
+    )
+
+
+def _with_token(address: str, token: str | None, source: str, allow_plaintext_network: bool, as_node: bool) -> Endpoint:
     token = token or os.environ.get(TOKEN_VARIABLE)
     if record := _record_of(address):
         return _own(record, token, source)
+    for credential in credentials.load_all():
+        if address in credential.addresses and (credential.is_for_node if as_node else credential.is_for_client):
+            others = tuple(other for other in credential.addresses if other != address)
+            found = replace(of_credential(credential, source), address=address, others=others)
+            return replace(found, token=token or found.token)
     is_discovered = not token  # or will be: the gateway may not have started yet
     if not token:
         configured = _config_file()
         if configured.get("address") and normalize(configured["address"]) == address:
             token = configured.get("token")
             is_discovered = not token
-    return Endpoint(address, token or "", source, is_discovered, tls=_needs_tls(address, allow_plaintext_network))
+    return Endpoint(address, token or "", source, is_discovered, tls=needs_tls(address, allow_plaintext_network))
 
 
-def _needs_tls(address: str, allow_plaintext_network: bool) -> bool:
+def needs_tls(address: str, allow_plaintext_network: bool) -> bool:
     """Whether what goes there would cross a network without it."""
     if is_loopback(address):
         return False

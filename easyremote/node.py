@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
-from easyremote import discovery, lifetime, retrying
+from easyremote import discovery, joining, lifetime, retrying
 from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import capacity, functions
@@ -23,6 +23,7 @@ from easyremote.execution.confinement import Confinement
 from easyremote.execution.sandbox import Sandbox, check
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
+from easyremote.security.joining import is_invitation
 from easyremote.serving import Engine, Registered
 from easyremote.sizes import parse_size
 from easyremote.transport.link import CONNECT_TIMEOUT_S
@@ -37,10 +38,10 @@ __all__ = ["ComputeNode"]
 class ComputeNode:
     """A process's offer of functions. It dials out to the gateway, so it may be behind NAT, and reconnects by itself.
 
-    `gateway`: "host:port"; without it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway;
-    made from the host's name when it isn't given. `allow_plaintext_network=True` has what goes to another machine go without TLS,
-    so that whoever is on the way can read and change it. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at
-    least 4).
+    `gateway`: "host:port", or an invitation ("er1:…"), which is exchanged once for a credential that this machine keeps; without
+    it the gateway is looked for as `Client` does. `node_id`: its name, unique at the gateway; made from the host's name when it
+    isn't given. `allow_plaintext_network=True` has what goes to another machine go without TLS, so that whoever is on the way can
+    read and change it. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
     `value_memory`: what values of refs may take here beyond those that running calls use, as bytes or as text ("8GiB"; default: a
     quarter of the machine's memory).
@@ -76,7 +77,7 @@ class ComputeNode:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
         if node_id is not None and not (1 <= len(node_id) <= 200 and node_id.isprintable()):
             raise UsageError(f"a node's name has 1 to 200 printable characters, not {node_id[:60]!r}")
-        if gateway is not None:
+        if gateway is not None and not is_invitation(gateway):
             discovery.normalize(gateway)
         self._value_bytes = _quarter_of_memory() if value_memory is None else parse_size(value_memory, "value_memory")
         box = Sandbox() if sandbox is True else sandbox or None
@@ -265,7 +266,7 @@ class ComputeNode:
                 self._start(connect_timeout, warm)
 
     def _start(self, connect_timeout: float, warm: bool) -> None:
-        endpoint = discovery.find(self._gateway, self._token, self._allow_plaintext)
+        endpoint = joining.find(self._gateway, self._token, self._allow_plaintext, as_node=True)
         shared_loop.hold()
         try:
             self._engine = shared_loop.run(self._open(endpoint, connect_timeout, warm))

@@ -7,12 +7,12 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from easyremote import discovery, lifetime
+from easyremote import discovery, joining, lifetime
 from easyremote._version import __version__
 from easyremote.binding import Network
 from easyremote.config import DEFAULT_PORT, GATEWAY_DRAIN_GRACE_S, GatewaySettings
@@ -20,6 +20,7 @@ from easyremote.core.broker import Broker
 from easyremote.core.strategies import make_strategy
 from easyremote.errors import PortInUse, UsageError
 from easyremote.security.tokens import TokenStore
+from easyremote.transport.joining import Reception
 from easyremote.transport.listener import Listener
 from easyremote.transport.loop import shared_loop
 
@@ -35,8 +36,8 @@ class Server:
     `port`: where it listens; 0 takes any free one. Without it: 8080 when that is free, else any. `host`: loopback by default. On
     any other, e.g. "0.0.0.0", it speaks TLS, with a certificate of its own that outlives it, or with yours: `certificate` and
     `key` name PEM files, the certificate's chain in the first. `advertise`: the addresses ("host:port") that invitations tell,
-    where those that it finds by itself can't be reached. `allow_plaintext_network=True` has it speak without TLS there, so that
-    whoever is on the way can read and change code, and steal tokens.
+    where those that it finds by itself can't be reached; `name`: what they call it. `allow_plaintext_network=True` has it speak
+    without TLS there, so that whoever is on the way can read and change code, and steal tokens.
 
     `token`: what peers must show; random without it. A connection file tells the programs of the same user on this machine.
     `journal`: the file that keeps jobs, which outlive their client and this process; True takes `jobs-PORT.sqlite` in this user's
@@ -54,10 +55,12 @@ class Server:
         certificate: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
         advertise: str | Sequence[str] = (),
+        name: str | None = None,
         allow_plaintext_network: bool = False,
     ) -> None:
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"a port is a number from 0 to 65535, not {port!r}")
+        self.name = name or socket.gethostname()
         self._network = Network(host, certificate, key, advertise, allow_plaintext_network)
         if token is not None and len(token) < 16:
             raise UsageError("a token has at least 16 characters")
@@ -106,6 +109,9 @@ class Server:
         broker = Broker(secrets.token_bytes(16), self._settings, __version__, now)
         tokens = TokenStore(None, self.token)
         listener = Listener(broker, tokens)
+        listener.reception = Reception(
+            tokens, lambda: (self._network.addresses(listener.port), self.fingerprint, self.name)
+        )
         try:
             if self._wanted_port:
                 tokens.open(_tokens_path(self._wanted_port))
@@ -212,6 +218,29 @@ class Server:
             finally:
                 shared_loop.release()
                 self._stopped.set()
+
+    def invite(
+        self,
+        role: str = "node",
+        *,
+        expires: float | str = joining.DEFAULT_EXPIRY_S,
+        uses: int = 1,
+        name: str = "",
+        functions: Iterable[str] = (),
+        nodes: Iterable[str] = (),
+    ) -> str:
+        """An invitation for one machine or person elsewhere: a text for `easyremote join`, `Client` or `ComputeNode` there.
+
+        `role`: "node"; "call" (functions that nodes offer), "ship" (code of one's own too) or "admin". `expires`: how long it is
+        good, in seconds or as a text like "1h". `uses`: how often. `name`: for lists. `functions`, `nodes`: shell patterns of
+        what may be called, and where; none: all. What it is exchanged for stays good until it is revoked.
+
+        Raises UsageError for what can't be, and for a gateway that listens on loopback only.
+        """
+        listener = self._listener
+        if listener is None:
+            raise UsageError("the gateway isn't running, so nobody could join it; start it first")
+        return listener.reception.invite(joining.request(role, expires, uses, name, functions, nodes)).format()
 
     @property
     def port(self) -> int:

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write them: `"12GiB"`, `"500MB"`, or a whole number."""
+"""Sizes and spans as people write them: `"12GiB"`, `"500MB"`, or a whole number of bytes; `"1h"`, `"30min"`, or seconds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,22 @@ _SIZE = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 LARGEST = 2**50
 """No size is beyond this."""
+
+
+_SPAN = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_span(value: object, name: str = "a span") -> float:
+    """So many seconds. Accepts a number of them, or a text with a unit: s, min, h, d.
+
+    Raises UsageError, which calls it `name`, for anything else, and for a negative one.
+    """
+    if isinstance(value, str) and (found := _SPAN.fullmatch(value)) and found[2].lower() in _SECONDS:
+        return float(found[1]) * _SECONDS[found[2].lower()]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    raise UsageError(f'{name} is a span such as "1h", "30min", "7d" or a number of seconds, not {str(value)[:40]!r}')
 
 
 def parse_size(value: object, name: str = "a size") -> int:

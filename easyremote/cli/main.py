@@ -23,7 +23,7 @@ A [bold]gateway[/] is what everyone dials; [bold]nodes[/] join it and offer func
   easyremote call train epochs=3     from anywhere
 
 Without --gateway it is the one that EASYREMOTE_ADDRESS names, else the newest
-that you run on this machine. Its token is EASYREMOTE_TOKEN; the token of a
+that you run on this machine, else the one that it has joined. Its token is EASYREMOTE_TOKEN; the token of a
 gateway that you run on this machine is found without it.
 
 [dim]Exit codes[/]
@@ -157,7 +157,28 @@ def gateway(
         int | None,
         typer.Option("--port", "-p", metavar="N", min=0, max=65535, help="8080, or any free one; 0: any free one."),
     ] = None,
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The interface to listen on.")] = "127.0.0.1",
+    bind: Annotated[
+        str,
+        typer.Option("--bind", "--host", metavar="HOST", help="Where to listen; 0.0.0.0: on all interfaces, in TLS."),
+    ] = "127.0.0.1",
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--advertise", metavar="HOST:PORT", help="What invitations say; may be repeated.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What invitations call it.", show_default=False)
+    ] = None,
+    certificate: Annotated[
+        str | None,
+        typer.Option("--certificate", metavar="FILE", help="Its certificate's chain (PEM), if you have one."),
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="The key of it (PEM).")] = None,
+    allow_plaintext_network: Annotated[
+        bool,
+        typer.Option("--allow-plaintext-network", help="No TLS: others on the way can read and change all, and steal."),
+    ] = False,
     journal: Annotated[
         str | None,
         typer.Option("--journal", metavar="PATH", help="The file that keeps jobs.", show_default=False),
@@ -178,19 +199,29 @@ def gateway(
     the same port. Without --journal they are in your state folder, one file for
     each port (EASYREMOTE_STATE_DIR, or e.g. ~/.local/state/easyremote).
 
+    With --bind it is reached from other machines, in TLS, and prints a line for
+    each: for a node, and for a client. Each is good once, for an hour; more come
+    from easyremote invite.
+
     [dim]Examples[/]
       easyremote gateway
-      easyremote gateway --port 9000
+      easyremote gateway --bind 0.0.0.0 --advertise gpu.example.org:8080
     """
     with reported():
-        from easyremote.cli.gateway import run
+        from easyremote.cli.gateway import NetworkOptions, run
 
-        run(port, host, as_json, show_token, drain_grace, False if no_jobs else journal or True)
+        network = NetworkOptions(bind, advertise or (), name, certificate, key, allow_plaintext_network)
+        run(port, network, as_json, show_token, drain_grace, False if no_jobs else journal or True)
 
 
 @app.command()
 def join(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="host:port of the gateway.", show_default=False)],
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="INVITATION", help="er1:…, or host:port; the gateway joined last without.", show_default=False
+        ),
+    ] = None,
     name: Name = None,
     slots: Slots = None,
     cpus: Cpus = None,
@@ -208,23 +239,31 @@ def join(
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
 ) -> None:
-    """Make this machine a node, for functions and notebook cells that clients ship to it.
+    """Join a gateway with an invitation, as a node or as a client.
 
-    It dials out, so it may be behind NAT or a firewall, and it reconnects by
+    The invitation (easyremote invite makes one) is exchanged once for a credential,
+    which is kept in your configuration folder; then it works without, also after a
+    reboot. As a client that is all. As a node this machine takes functions and
+    notebook cells that clients ship to it: it dials out, so it may be behind NAT or a firewall, and it reconnects by
     itself. Ctrl-C stops it at once. After SIGTERM it takes no new calls and those
     that run may end first; SIGTERM again, or Ctrl-C, stops it at once.
 
     [dim]Examples[/]
-      easyremote join 127.0.0.1:8080
+      easyremote join er1:CigxOTIu...
       easyremote join 127.0.0.1:8080 --name gpu-1 --label gpu=h100 --wait 60
     """
     with reported():
+        from easyremote.cli.joining import gateway_for_node
+
+        gateway = gateway_for_node(address)
+        if gateway is None:  # it made this machine a client
+            return
         from easyremote.cli.serving import NodeOptions, run
         from easyremote.cli.values import read_labels, read_offered, read_workers
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
-        run(address, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
+        run(gateway, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
 
 @app.command()
@@ -280,6 +319,66 @@ def node(
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)
+
+
+@app.command()
+def invite(
+    role: Annotated[
+        str, typer.Option("--role", metavar="ROLE", help="node, call, ship (code of one's own too) or admin.")
+    ] = "node",
+    expires: Annotated[str, typer.Option("--expires", metavar="SPAN", help="How long it is good, e.g. 30min.")] = "1h",
+    once: Annotated[bool, typer.Option("--once", help="Good once; that is so without --uses, too.")] = False,
+    uses: Annotated[int, typer.Option("--uses", metavar="N", min=1, help="How often it can be used.")] = 1,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="For lists.", show_default=False)] = "",
+    function: Annotated[
+        list[str] | None,
+        typer.Option("--function", metavar="PATTERN", help="Only functions of such names; may be repeated."),
+    ] = None,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", metavar="PATTERN", help="Only nodes of such names; may be repeated.")
+    ] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Invite a machine or a person to a gateway: print the line to run there.
+
+    The line has a secret, so pass it on as you would a password. It is exchanged
+    for a credential that stays good until it is revoked.
+
+    [dim]Examples[/]
+      easyremote invite
+      easyremote invite --role call --function "predict*" --uses 20
+    """
+    with reported():
+        from easyremote.cli.joining import print_invitation
+
+        print_invitation(gateway, as_json, role, expires, 1 if once else uses, name, function or (), node or ())
+
+
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None,
+        typer.Argument(metavar="ADDRESS", help="host:port, or er1:…; found by itself without.", show_default=False),
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help="One that the token must have, e.g. node.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what stands between this machine and a gateway.
+
+    Step by step: DNS, TCP, TLS, fingerprint, token, version, role; the first that
+    fails says what to do. An invitation isn't used up by that.
+
+    [dim]Examples[/]
+      easyremote doctor
+      easyremote doctor gpu.example.org:8080 --role node
+    """
+    with reported():
+        from easyremote.cli.doctor import run
+
+        run(address, role, as_json)
 
 
 class _NumbersAreArguments(TyperCommand):

@@ -54,7 +54,7 @@ class TokenRecord:
     """A token without its secret. Times are seconds since 1970; `expires` None: never.
 
     `kind`: "token", or "invitation": then it may do nothing but be exchanged for a token with `for_roles`, and with `once` it is
-    gone then.
+    gone then; `uses_left` above 0 is how often that can happen, 0 that it isn't counted.
     """
 
     token_id: str
@@ -71,6 +71,7 @@ class TokenRecord:
     kind: str = "token"
     for_roles: tuple[Role, ...] = ()
     once: bool = False
+    uses_left: int = 0
 
     def __repr__(self) -> str:
         return f"TokenRecord({self.token_id!r}, {self.name!r}, {self.kind})"
@@ -146,11 +147,20 @@ class TokenStore:
         return known.record if known is not None and is_valid and known.access is None else None
 
     def use_invitation(self, token: str | bytes, now: float) -> TokenRecord | None:
-        """The same, and one that counts `once` is used up. Of several who come with it at once, one gets it."""
+        """The same, and one that is counted has one use less. Of several who come at once, no more get it than it has uses."""
         record = self.invitation_of(token, now)
-        if record is None or not record.once:
+        if record is None or not (record.once or record.uses_left):
             return record
-        return record if self.revoke(record.token_id) else None
+        with self._lock:
+            known = dict(self._known)
+            entry = known.pop(record.token_id, None)
+            if entry is None:
+                return None
+            if not entry.record.once and entry.record.uses_left > 1:
+                left = replace(entry.record, uses_left=entry.record.uses_left - 1)
+                known[record.token_id] = replace(entry, record=left)
+            self._save(known)
+        return record
 
     def is_live(self, token_id: str, now: float) -> bool:
         """Whether sessions of this token may go on."""
@@ -191,6 +201,7 @@ class TokenStore:
         kind: str = "token",
         for_roles: Iterable[Role | str] = (),
         once: bool = False,
+        uses_left: int = 0,
     ) -> tuple[TokenRecord, str]:
         """A new token, and its text, which can't be had again. `expires_s`: how long it is good, in seconds; None: for ever.
 
@@ -211,6 +222,7 @@ class TokenStore:
             kind=kind,
             for_roles=_roles(for_roles) if kind == INVITATION else (),
             once=once,
+            uses_left=uses_left,
         )
         _check(record, expires_s)
         with self._lock:
@@ -321,6 +333,8 @@ def _check(record: TokenRecord, expires_s: float | None) -> None:
         )
     if expires_s is not None and not 0 < expires_s <= 1e9:
         raise UsageError(f"a token is good for a number of seconds above 0, not {expires_s!r}")
+    if not 0 <= record.uses_left <= 1_000_000:
+        raise UsageError(f"an invitation has from 1 to 1000000 uses, not {record.uses_left!r}")
     numbers = {"max_calls": record.max_calls, "max_bytes": record.max_bytes, "calls_per_s": record.calls_per_s}
     for what, number in numbers.items():
         if not 0 <= number <= 1e15:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 HANDSHAKE_TIMEOUT_S = 4.0
-"""For the TCP connection and the TLS handshake, each."""
+"""For the name, the TCP connection and the TLS handshake, each."""
+
+_PIECE_BYTES = 16 * 1024
 
 
 @contextlib.asynccontextmanager
@@ -109,11 +112,10 @@ async def resolve(address: str, where: str) -> list[Any]:
 async def shake_hands(sock: socket.socket, address: str, where: str, verified: bool) -> x509.Certificate:
     """TLS on this connection, which is closed then. Raises UntrustedGateway for a certificate that the system doesn't trust,
     where it is asked; GatewayUnreachable for what doesn't speak TLS."""
-    host = split_address(address)[0]
-    context = certificates.dialer_context(verified)
     try:
-        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=host)
+        with sock:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                return certificates.parse_der(await _certificate_from(sock, split_address(address)[0], verified))
     except ssl.SSLCertVerificationError as error:
         raise UntrustedGateway(
             f"the certificate of the gateway at {where} is not trusted: {error.verify_message.rstrip('.')}. Join it with an "
@@ -125,19 +127,33 @@ async def shake_hands(sock: socket.socket, address: str, where: str, verified: b
         raise GatewayUnreachable(
             f"what answers at {where} doesn't speak TLS: it said nothing for {HANDSHAKE_TIMEOUT_S:g} s. Is that its port?"
         ) from None
-    except OSError as error:  # ssl.SSLError is one
+    except (OSError, ValueError) as error:  # ssl.SSLError is one; ValueError: a certificate that is none
         raise GatewayUnreachable(
             f"what answers at {where} doesn't speak TLS ({_short(error)}), and code doesn't cross a network without. If that "
             "is a gateway, start it with --bind, which gives it TLS"
         ) from None
-    finally:
-        if sock.fileno() >= 0 and sys.exc_info()[0] is not None:
-            sock.close()
-    try:
-        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return certificates.parse_der(der)
-    finally:
-        writer.transport.abort()
+
+
+async def _certificate_from(sock: socket.socket, host: str, verified: bool) -> bytes:
+    """Shake hands as a client, and no more. In memory, because that is the same on every loop, and ends without a word."""
+    loop = asyncio.get_running_loop()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = certificates.dialer_context(verified).wrap_bio(incoming, outgoing, server_hostname=host)
+    is_done = False
+    while not is_done:
+        try:
+            tls.do_handshake()
+            is_done = True
+        except ssl.SSLWantReadError:
+            pass
+        if outgoing.pending:
+            await loop.sock_sendall(sock, outgoing.read())
+        if not is_done:
+            received = await loop.sock_recv(sock, _PIECE_BYTES)
+            if not received:
+                raise ConnectionResetError(errno.ECONNRESET, "closed")
+            incoming.write(received)
+    return tls.getpeercert(binary_form=True) or b""
 
 
 def compare(certificate: x509.Certificate, fingerprint: str, where: str) -> None:
@@ -170,6 +186,8 @@ def _brief(fingerprint: str) -> str:
     return f"SHA256 {fingerprint[:16]}…"
 
 
-def _short(error: OSError) -> str:
-    reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return str(reason).replace("_", " ").lower()
+def _short(error: Exception) -> str:
+    if reason := getattr(error, "reason", None):
+        return str(reason).replace("_", " ").lower()
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if number else str(error).lower()

@@ -20,6 +20,7 @@ from easyremote.security.certificates import Certificate
 from easyremote.security.tokens import TokenStore
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
+from easyremote.transport.joining import JOIN, Reception
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
 from easyremote.transport.streams import open_batch, open_chunk, seal_batch, take_batch
@@ -30,7 +31,6 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 _log = logging.getLogger("easyremote")
 
 SERVICE = "easyremote.v1.Gateway"
-JOIN = f"/{SERVICE}/Join"
 TICK_S = 0.25
 DRAIN_TICK_S = 0.02
 
@@ -56,6 +56,7 @@ class Listener:
         self.tokens = tokens
         self.port = 0
         self.keeper: Keeper | None = None
+        self.reception = Reception(tokens, lambda: ((), "", ""))
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
         self._invoker = Invoker(self)
@@ -165,6 +166,16 @@ class Listener:
             "Transfer": grpc.stream_stream_rpc_method_handler(
                 self._transfer, request_deserializer=open_chunk, response_serializer=WireChunk.to_bytes
             ),
+            "Join": grpc.unary_unary_rpc_method_handler(
+                self._join,
+                request_deserializer=pb.JoinRequest.FromString,
+                response_serializer=pb.JoinReply.SerializeToString,
+            ),
+            "Invite": grpc.unary_unary_rpc_method_handler(
+                self._invite,
+                request_deserializer=pb.InviteRequest.FromString,
+                response_serializer=pb.InviteReply.SerializeToString,
+            ),
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 self._invoker.one,
                 request_deserializer=pb.InvokeRequest.FromString,
@@ -207,6 +218,19 @@ class Listener:
             await _abort(None, context)
         assert access is not None, "an abort raises"
         return access
+
+    async def _join(self, request: pb.JoinRequest, context: Any) -> pb.JoinReply:
+        reply = self.reception.join(_token_in(context.invocation_metadata()), request)
+        if reply is None:
+            await _abort(None, context)
+        assert reply is not None, "an abort raises"
+        return reply
+
+    async def _invite(self, request: pb.InviteRequest, context: Any) -> pb.InviteReply:
+        access = await self.access_of(context)
+        if not access.may_administer:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "it doesn't have the role admin")
+        return await self.reception.on_invite(request, context)
 
     async def _session(self, _: Any, context: Any) -> None:
         access = await self.access_of(context)

@@ -85,7 +85,7 @@ def test_a_second_gateway_on_the_same_port_is_refused(run: Run, gateway: dict[st
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--host", "0.0.0.0"), "listens on loopback only"),
+        (("--bind", "0.0.0.0", "--key", "key.pem"), "belong together"),
         (("--port", "70000"), "--port"),
         (("--port", "http"), "--port"),
     ],
@@ -191,7 +191,7 @@ def test_a_wrong_token_is_refused(run: Run, gateway: dict[str, Any], monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("join",), "ADDRESS"),
+        (("join",), "has joined no gateway"),
         (("join", "not an address"), "is no gateway address"),
         (("join", "127.0.0.1:1", "--slots", "0"), "slots is a whole number from 1 to 4096"),
         (("join", "127.0.0.1:1", "--slots", "many"), "--slots"),

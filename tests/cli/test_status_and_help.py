@@ -123,7 +123,19 @@ def test_help_teaches(run: Run) -> None:
     text = run("--help").stdout
     for words in ("gateway", "join", "node", "call", "status", "Exit codes", "130  interrupted", "EASYREMOTE_TOKEN"):
         assert words in text
-    for command in ("gateway", "join", "node", "call", "status", "jobs", "logs", "result", "cancel"):
+    for command in (
+        "gateway",
+        "join",
+        "node",
+        "call",
+        "status",
+        "jobs",
+        "logs",
+        "result",
+        "cancel",
+        "invite",
+        "doctor",
+    ):
         text = run(command, "-h").stdout
         examples = 3 if command == "node" else 2
         assert len(re.findall(rf"^ +easyremote {command}\b", text, re.MULTILINE)) == examples, text

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from easyremote import Server, discovery
+from easyremote.security import certificates
 
 
 def own_address() -> str:
@@ -45,3 +53,51 @@ def own_host() -> str:
 def elsewhere(own_host: str) -> Iterator[Reached]:
     with Server(port=0, host="0.0.0.0") as server:
         yield Reached(server, f"{own_host}:{server.port}")
+
+
+@pytest.fixture
+def other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Reached) -> Reached:
+    """This process is as on another machine: it finds no gateway by itself."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("EASYREMOTE_RUNTIME_DIR", str(tmp_path))
+    discovery._in_this_process.clear()
+    return elsewhere
+
+
+Make = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """`make(names, days, by)`: files of a certificate and its key. `by`: the files of an authority; by itself without."""
+
+    def build(
+        names: list[str], days: int = 30, by: tuple[Path, Path] | None = None, is_authority: bool = False
+    ) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        issuer, signer = name, key
+        if by is not None:
+            issuer = x509.load_pem_x509_certificate(by[0].read_bytes()).subject
+            signer = serialization.load_pem_private_key(by[1].read_bytes(), None)
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=60))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName(certificates._names(names)), critical=False)
+        )
+        folder = tmp_path / f"certificate-{names[0]}-{days}-{time.monotonic_ns()}"
+        folder.mkdir()
+        files = folder / "chain.pem", folder / "key.pem"
+        files[0].write_bytes(certificates.to_pem(builder.sign(signer, hashes.SHA256())))
+        files[1].write_bytes(certificates._key_pem(key))
+        files[1].chmod(0o600)
+        return files
+
+    return build

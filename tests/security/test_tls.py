@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import socket
 import stat
@@ -13,57 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from easyremote import Client, ComputeNode, Server, discovery
 from easyremote.binding import CERTIFICATE_FILE
 from easyremote.connection import Connection
 from easyremote.errors import AuthError, GatewayUnreachable, UntrustedGateway, UsageError
 from easyremote.security import certificates
-from tests.security.conftest import Reached
+from tests.security.conftest import Make, Reached
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
-
-Make = Callable[..., tuple[Path, Path]]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """`make(names, days, by)`: files of a certificate and its key. `by`: the files of an authority; by itself without."""
-
-    def build(
-        names: list[str], days: int = 30, by: tuple[Path, Path] | None = None, is_authority: bool = False
-    ) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        issuer, signer = name, key
-        if by is not None:
-            issuer = x509.load_pem_x509_certificate(by[0].read_bytes()).subject
-            signer = serialization.load_pem_private_key(by[1].read_bytes(), None)
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=60))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(certificates._names(names)), critical=False)
-        )
-        folder = tmp_path / f"certificate-{names[0]}-{days}-{time.monotonic_ns()}"
-        folder.mkdir()
-        files = folder / "chain.pem", folder / "key.pem"
-        files[0].write_bytes(certificates.to_pem(builder.sign(signer, hashes.SHA256())))
-        files[1].write_bytes(certificates._key_pem(key))
-        files[1].chmod(0o600)
-        return files
-
-    return build
 
 
 def connect(endpoint: discovery.Endpoint) -> None:

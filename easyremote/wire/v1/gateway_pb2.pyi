@@ -40,6 +40,66 @@ OUTLOOK_NOW: Outlook
 OUTLOOK_LATER: Outlook
 OUTLOOK_NEVER: Outlook
 
+class JoinRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("token", "token_id", "roles", "gateway_name")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    token_id: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    gateway_name: str
+    def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., gateway_name: _Optional[str] = ...) -> None: ...
+
+class InviteRequest(_message.Message):
+    __slots__ = ("roles", "expires_s", "uses", "name", "functions", "nodes", "inviter")
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_S_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    INVITER_FIELD_NUMBER: _ClassVar[int]
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    expires_s: float
+    uses: int
+    name: str
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    inviter: bytes
+    def __init__(self, roles: _Optional[_Iterable[str]] = ..., expires_s: _Optional[float] = ..., uses: _Optional[int] = ..., name: _Optional[str] = ..., functions: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., inviter: _Optional[bytes] = ...) -> None: ...
+
+class InviteReply(_message.Message):
+    __slots__ = ("invitation", "invitation_id")
+    INVITATION_FIELD_NUMBER: _ClassVar[int]
+    INVITATION_ID_FIELD_NUMBER: _ClassVar[int]
+    invitation: Invitation
+    invitation_id: str
+    def __init__(self, invitation: _Optional[_Union[Invitation, _Mapping]] = ..., invitation_id: _Optional[str] = ...) -> None: ...
+
+class Invitation(_message.Message):
+    __slots__ = ("addresses", "fingerprint", "token", "roles", "gateway_name", "inviter")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    INVITER_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    fingerprint: bytes
+    token: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    gateway_name: str
+    inviter: bytes
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[bytes] = ..., token: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., gateway_name: _Optional[str] = ..., inviter: _Optional[bytes] = ...) -> None: ...
+
 class Batch(_message.Message):
     __slots__ = ("frames", "crc32")
     FRAMES_FIELD_NUMBER: _ClassVar[int]

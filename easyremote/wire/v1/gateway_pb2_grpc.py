@@ -54,6 +54,16 @@ class GatewayStub:
                 request_serializer=easyremote_dot_v1_dot_gateway__pb2.InvokeRequest.SerializeToString,
                 response_deserializer=easyremote_dot_v1_dot_gateway__pb2.InvokeReply.FromString,
                 _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/easyremote.v1.Gateway/Join',
+                request_serializer=easyremote_dot_v1_dot_gateway__pb2.JoinRequest.SerializeToString,
+                response_deserializer=easyremote_dot_v1_dot_gateway__pb2.JoinReply.FromString,
+                _registered_method=True)
+        self.Invite = channel.unary_unary(
+                '/easyremote.v1.Gateway/Invite',
+                request_serializer=easyremote_dot_v1_dot_gateway__pb2.InviteRequest.SerializeToString,
+                response_deserializer=easyremote_dot_v1_dot_gateway__pb2.InviteReply.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -90,6 +100,20 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Join(self, request, context):
+        """Exchanges an invitation for a token. Opened by the invitation's own token, which opens nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Invite(self, request, context):
+        """Makes an invitation, for tokens that may administer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +136,16 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.InvokeStream,
                     request_deserializer=easyremote_dot_v1_dot_gateway__pb2.InvokeRequest.FromString,
                     response_serializer=easyremote_dot_v1_dot_gateway__pb2.InvokeReply.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=easyremote_dot_v1_dot_gateway__pb2.JoinRequest.FromString,
+                    response_serializer=easyremote_dot_v1_dot_gateway__pb2.JoinReply.SerializeToString,
+            ),
+            'Invite': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invite,
+                    request_deserializer=easyremote_dot_v1_dot_gateway__pb2.InviteRequest.FromString,
+                    response_serializer=easyremote_dot_v1_dot_gateway__pb2.InviteReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +256,60 @@ class Gateway:
             '/easyremote.v1.Gateway/InvokeStream',
             easyremote_dot_v1_dot_gateway__pb2.InvokeRequest.SerializeToString,
             easyremote_dot_v1_dot_gateway__pb2.InvokeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easyremote.v1.Gateway/Join',
+            easyremote_dot_v1_dot_gateway__pb2.JoinRequest.SerializeToString,
+            easyremote_dot_v1_dot_gateway__pb2.JoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easyremote.v1.Gateway/Invite',
+            easyremote_dot_v1_dot_gateway__pb2.InviteRequest.SerializeToString,
+            easyremote_dot_v1_dot_gateway__pb2.InviteReply.FromString,
             options,
             channel_credentials,
             insecure,
