@@ -53,6 +53,8 @@ def join(invitation: Invitation, as_node: bool | None = None) -> Credential:
         if known.invitation_id == invitation.invitation_id and known.fingerprint == invitation.fingerprint:
             return known
     credential = _exchange(invitation)
+    if as_node or Role.SERVE in credential.roles:
+        _trust(credential)
     try:
         credential.save()
     except OSError as error:
@@ -63,6 +65,22 @@ def join(invitation: Invitation, as_node: bool | None = None) -> Credential:
             error,
         )
     return credential
+
+
+def _trust(credential: Credential) -> None:
+    """A node that joins takes code of who invited it: it was asked for by pasting the line."""
+    if not credential.inviter:
+        return
+    from easyremote.security.authorized_keys import AuthorizedKeys, make_key
+    from easyremote.security.identity import PublicIdentity
+
+    identity = PublicIdentity.parse(credential.inviter)
+    try:
+        keys = AuthorizedKeys()
+        if keys.find(identity.sign_key) is None:
+            keys.add(make_key(identity, comment=f"invited to {credential.gateway_name or credential.addresses[0]}"))
+    except OSError as error:
+        _log.warning("the key of who invited this node, %s, can't be kept: %s", identity.fingerprint, error)
 
 
 def _exchange(invitation: Invitation) -> Credential:

@@ -14,11 +14,14 @@ from IPython.display import display
 from easyremote.errors import UsageError
 from easyremote.notebook.cells import names_from, submit_cell, take_outcome, values_of
 from easyremote.notebook.display import functions_table, nodes_table
+from easyremote.notebook.invitation import InvitationView
 from easyremote.notebook.workspace import workspace
+from easyremote.security.joining import Invitation
 
 _HELP = """\
 %easyremote start [--nodes N] [--slots N]   a gateway and N nodes (default 1) on this machine
-%easyremote connect [ADDRESS]               use a gateway that exists
+%easyremote connect [ADDRESS | er1:...]     use a gateway that exists, or an invitation
+%easyremote invite [--role ROLE]            the line that joins another machine to the gateway
 %easyremote status                          the gateway and its nodes
 %easyremote nodes                           the nodes
 %easyremote functions                       the functions that can be called
@@ -55,7 +58,11 @@ def _parser() -> _Parser:
     start.add_argument("--slots", type=int, default=None, help="calls that each node runs at once")
     start.add_argument("--port", type=int, default=0, help="port of the gateway (default: any free one)")
     connect = commands.add_parser("connect", help="use a gateway that exists")
-    connect.add_argument("address", nargs="?", default=None, help="host:port; found by itself on this machine")
+    connect.add_argument("address", nargs="?", default=None, help="host:port or er1:…; found by itself on this machine")
+    invite = commands.add_parser("invite", help="the line that joins another machine to the gateway")
+    invite.add_argument("--role", default="node", help="node (default), call, ship or admin")
+    invite.add_argument("--expires", default="1h", help="how long it is good (default 1h)")
+    invite.add_argument("--uses", type=int, default=1, help="how often (default 1)")
     for name, text in _PLAIN_COMMANDS.items():
         commands.add_parser(name, help=text)
     return parser
@@ -77,7 +84,7 @@ class EasyRemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def easyremote(self, line: str) -> None:
-        """Connect this notebook to nodes: start, connect, status, nodes, functions, stop, help."""
+        """Connect this notebook to nodes: start, connect, invite, status, nodes, functions, stop, help."""
         self._run(line)
 
     def _run(self, line: str) -> None:
@@ -149,6 +156,11 @@ class EasyRemoteMagics(Magics):
         display(
             nodes_table(workspace.require_client().list_nodes(), f"connected to {workspace.address}{self._names()}")
         )
+
+    def _invite(self, options: argparse.Namespace) -> None:
+        client = workspace.require_client()
+        text = client.invite(options.role, expires=options.expires, uses=options.uses)
+        display(InvitationView(text, options.role, options.expires, options.uses, Invitation.parse(text).addresses))
 
     def _status(self, options: argparse.Namespace) -> None:
         client = workspace.require_client()

@@ -21,6 +21,8 @@ from easyremote.connection import Connection
 from easyremote.core.access import Role
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, UntrustedGateway, UsageError
 from easyremote.security import credentials
+from easyremote.security.authorized_keys import AuthorizedKeys
+from easyremote.security.identity import PublicIdentity
 from easyremote.security.joining import MAX_CHARACTERS, Invitation, is_invitation
 from tests.cli.conftest import Program, run, start  # noqa: F401 - fixtures
 from tests.cli.conftest import folder as folder_of_commands
@@ -191,6 +193,17 @@ def test_another_gateway_at_the_address_gets_no_token(other_user: Reached) -> No
     with pytest.raises(UntrustedGateway):
         joining.join(Invitation(invitation.addresses, "ab" * 32, invitation.token, invitation.roles))
     assert joining.join(invitation).roles == (Role.SERVE,)  # and the invitation stands
+
+
+def test_a_node_trusts_the_key_of_who_invited_it(other_user: Reached) -> None:
+    invitation = Invitation.parse(other_user.server.invite("node"))
+    inviter = PublicIdentity.parse(invitation.inviter)
+    assert AuthorizedKeys().find(inviter.sign_key) is None
+    joining.join(Invitation.parse(other_user.server.invite("ship")))  # a client trusts nobody for having been invited
+    assert AuthorizedKeys().find(inviter.sign_key) is None
+    joining.join(invitation)
+    known = AuthorizedKeys().find(inviter.sign_key)
+    assert known is not None and known.may_ship
 
 
 def test_an_invitation_for_something_else_is_refused_before_it_is_used(other_user: Reached) -> None:
