@@ -12,7 +12,7 @@ from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable
 from easyremote.transport.dialing import channel_to, speaks_tls
 from easyremote.transport.options import END_OF_STREAM, is_being_cancelled
-from easyremote.transport.streams import WELCOME_TIMEOUT_S, Talker, open_batch, seal_batch
+from easyremote.transport.streams import WELCOME_TIMEOUT_S, Counter, Talker, open_batch, seal_batch
 
 SESSION = "/easyremote.v1.Gateway/Session"
 
@@ -24,6 +24,7 @@ class GrpcStream:
         self._endpoint = endpoint
         self._talker = talker
         self._wake = asyncio.Event()
+        self._counter = Counter()
         self._call: Any = None
 
     def wake(self) -> None:
@@ -52,11 +53,11 @@ class GrpcStream:
         writer = None
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):  # a try that hangs must not keep the next one from coming
-                await call.write([self._talker.hello()])
+                await call.write(self._counter.numbered([self._talker.hello()]))
                 batch = await call.read()
             while batch is not END_OF_STREAM:
-                if batch is None:
-                    return  # it was damaged on its way; the next connection brings what was in it
+                if batch is None or not self._counter.follows(batch):
+                    return  # it was damaged on its way, or lost; the next connection brings what was in it
                 self._talker.received(batch)
                 if writer is None:
                     writer = asyncio.get_running_loop().create_task(self._write(call))
@@ -76,7 +77,7 @@ class GrpcStream:
         while True:
             batch = self._talker.next_batch()
             if batch:
-                await call.write(batch)
+                await call.write(self._counter.numbered(batch))
             else:
                 self._wake.clear()
                 await self._wake.wait()

@@ -23,7 +23,7 @@ from easyremote.transport.invoke import Invoker
 from easyremote.transport.joining import JOIN, Reception
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
-from easyremote.transport.streams import open_batch, open_chunk, seal_batch, take_batch
+from easyremote.transport.streams import Counter, open_batch, open_chunk, seal_batch, take_batch
 from easyremote.transport.turns import turns
 from easyremote.wire.chunks import WireChunk
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -241,25 +241,27 @@ class Listener:
         if first is END_OF_STREAM or not first or not first.frames or first.frames[0].WhichOneof("body") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame of a session is Hello")
         wake = asyncio.Event()
+        counter = Counter()
+        counter.follows(first)
         handler = asyncio.current_task()
         assert handler is not None
         # gRPC's own threads answer its pings while Python says nothing; without an answer it ends the connection.
         connection = Connection(wake.set, handler.cancel, lives=lambda: True)
         conn = self.add_connection(connection)
         self.perform(self.broker.connected(conn, first.frames[0].hello, monotonic(), access))
-        reader = self._loop.create_task(self._read(conn, connection, context))
+        reader = self._loop.create_task(self._read(conn, connection, context, counter))
         try:
-            await self._write(connection, wake, context)
+            await self._write(connection, wake, context, counter)
         finally:
             reader.cancel()
             connection.ended()
             self._connections.pop(conn, None)
             self.perform(self.broker.disconnected(conn, monotonic()))
 
-    async def _read(self, conn: int, connection: Connection, context: Any) -> None:
+    async def _read(self, conn: int, connection: Connection, context: Any, counter: Counter) -> None:
         """A peer's death looks like a clean end of its stream; only a Goodbye is one, and the broker has seen it then."""
         try:
-            while (batch := await context.read()) is not END_OF_STREAM and batch is not None:
+            while (batch := await context.read()) is not END_OF_STREAM and batch is not None and counter.follows(batch):
                 for number, frames in enumerate(turns(batch.frames)):
                     if number:
                         await asyncio.sleep(0)
@@ -267,11 +269,11 @@ class Listener:
         finally:
             connection.close()
 
-    async def _write(self, connection: Connection, wake: asyncio.Event, context: Any) -> None:
+    async def _write(self, connection: Connection, wake: asyncio.Event, context: Any, counter: Counter) -> None:
         outbox = connection.outbox
         while True:
             if outbox:
-                await context.write(take_batch(outbox))
+                await context.write(counter.numbered(take_batch(outbox)))
             elif connection.is_closed:
                 return
             else:

@@ -14,7 +14,7 @@ from easyremote.transport.connections import Connection
 from easyremote.transport.listener import Listener
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM
-from easyremote.transport.streams import serialize_batch
+from easyremote.transport.streams import Counter, serialize_batch
 from easyremote.transport.turns import TURN_FRAMES, turns
 from easyremote.wire.framing import pack
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -77,8 +77,8 @@ def test_over_grpc_another_peer_is_heard_between_the_turns_of_one_that_floods(no
         listener = Listener(noting, TokenStore(None, TOKEN))  # type: ignore[arg-type]
         connection = Connection(lambda: None, lambda: None)
         await asyncio.gather(
-            listener._read(1, connection, Context(pb.Batch(frames=frames(TURNS * TURN_FRAMES)))),
-            listener._read(2, connection, Context(pb.Batch(frames=frames(1)))),
+            listener._read(1, connection, Context(pb.Batch(frames=frames(TURNS * TURN_FRAMES))), Counter()),
+            listener._read(2, connection, Context(pb.Batch(frames=frames(1))), Counter()),
         )
         connection.ended()
 

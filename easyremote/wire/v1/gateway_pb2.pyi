@@ -101,12 +101,14 @@ class Invitation(_message.Message):
     def __init__(self, addresses: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[bytes] = ..., token: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., gateway_name: _Optional[str] = ..., inviter: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("frames", "crc32")
+    __slots__ = ("frames", "number", "crc32")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[Frame]
+    number: int
     crc32: int
-    def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., crc32: _Optional[int] = ...) -> None: ...
+    def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., number: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted", "node_keys", "keyring")
