@@ -23,6 +23,7 @@ from easyremote.execution.confinement import Confinement
 from easyremote.execution.sandbox import Sandbox, check
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
+from easyremote.security.audit import node_path, open_log
 from easyremote.security.joining import is_invitation
 from easyremote.serving import Engine, Registered
 from easyremote.sizes import parse_size
@@ -53,6 +54,9 @@ class ComputeNode:
     Of worker processes, in which runs what clients ship: `worker_memory`, what a call may take there that doesn't say itself what
     it needs (bytes, or "8GiB"; default: no limit); one that says it may take so much. `sandbox`: True, or a `Sandbox` that says
     what they see and reach; needs bubblewrap, and UsageError says where that can't be used. See docs/workers.md.
+
+    `audit`: the file that tells what ran here and when, see docs/audit.md; True takes `audit-node-NAME.jsonl` in this user's
+    state folder.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ComputeNode:
         value_memory: Size | None = None,
         worker_memory: Size | None = None,
         sandbox: Sandbox | bool = False,
+        audit: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
@@ -85,6 +90,7 @@ class ComputeNode:
             check(box)
         worker_bytes = None if worker_memory is None else parse_size(worker_memory, "worker_memory")
         self._confined = Confinement(box, worker_bytes)
+        self._audit = audit
         self._offered = offered(cpus, memory, gpus, gpu_memory)
         self._gateway = gateway
         self._token = token
@@ -282,8 +288,10 @@ class ComputeNode:
         said = self._offered
         found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
         self._state.capacity.CopyFrom(found)
+        audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
         engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined)
         engine.functions = self._functions
+        engine.audit = audit
         await engine.start(connect_timeout)
         if warm:
             engine.prepare_worker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -19,6 +20,7 @@ from easyremote.config import DEFAULT_PORT, GATEWAY_DRAIN_GRACE_S, GatewaySettin
 from easyremote.core.broker import Broker
 from easyremote.core.strategies import make_strategy
 from easyremote.errors import PortInUse, UsageError
+from easyremote.security.audit import gateway_path, open_log
 from easyremote.security.tokens import TokenStore
 from easyremote.transport.joining import Reception
 from easyremote.transport.listener import Listener
@@ -41,7 +43,8 @@ class Server:
 
     `token`: what peers must show; random without it. A connection file tells the programs of the same user on this machine.
     `journal`: the file that keeps jobs, which outlive their client and this process; True takes `jobs-PORT.sqlite` in this user's
-    state folder. Without it jobs are refused.
+    state folder. Without it jobs are refused. `audit`: the file that tells who ran what, where and when, see docs/audit.md; True
+    takes `audit-gateway-PORT.jsonl` there.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Server:
         advertise: str | Sequence[str] = (),
         name: str | None = None,
         allow_plaintext_network: bool = False,
+        audit: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"a port is a number from 0 to 65535, not {port!r}")
@@ -69,6 +73,7 @@ class Server:
         make_strategy(self._settings.default_strategy)
         self.token = token or secrets.token_urlsafe(32)
         self._journal = journal
+        self._audit = audit
         self._tokens: TokenStore | None = None
         self._listener: Listener | None = None
         self._keeper: Keeper | None = None
@@ -122,6 +127,7 @@ class Server:
                 await self._keep_jobs(listener, listener.port)
             if not self._wanted_port:
                 tokens.open(_tokens_path(listener.port))
+            self._open_audit(listener)
         except BaseException:
             await self._stop_keeping()
             if listener.port:
@@ -129,6 +135,10 @@ class Server:
             raise
         self._tokens = tokens
         return listener
+
+    def _open_audit(self, listener: Listener) -> None:
+        listener.audit = open_log(self._audit, gateway_path(discovery.state_folder(), listener.port))
+        listener.broker.audits = listener.audit is not None
 
     async def _listen(self, listener: Listener) -> None:
         host, certificate = self._network.host, self._network.prepare()
@@ -158,6 +168,8 @@ class Server:
     async def _close(self, listener: Listener) -> None:
         await self._stop_keeping()
         await listener.stop("the gateway was stopped")
+        if listener.audit is not None:
+            await asyncio.to_thread(listener.audit.close)
 
     def wait(self) -> None:
         """Wait until the gateway is stopped: by `stop`, Ctrl-C or SIGTERM, the latter two when called in the main thread.

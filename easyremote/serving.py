@@ -42,6 +42,7 @@ from easyremote.execution.threads import ThreadPool
 from easyremote.execution.values import Value, ValueStore
 from easyremote.node_values import NodeValues, by_id, files_for_worker
 from easyremote.runtime import python_minor, random_id, this_runtime
+from easyremote.security.audit import AuditLog
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -127,6 +128,7 @@ class Engine:
         self._async_thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_routing = False
+        self.audit: AuditLog | None = None
 
     # ---- its life ------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class Engine:
             await self._link.connected(connect_timeout_s)
         except BaseException:
             self._threads.close()  # some Pythons need them started ahead
+            await self._close_audit()
             raise
         routing.install()
         self._is_routing = True
@@ -186,6 +189,12 @@ class Engine:
             await asyncio.to_thread(self._async_thread.join, 2.0)
         if self._is_routing:
             routing.uninstall()
+        await self._close_audit()
+
+    async def _close_audit(self) -> None:
+        audit, self.audit = self.audit, None
+        if audit is not None:
+            await asyncio.to_thread(audit.close)
 
     async def drain(self, grace_s: float) -> bool:
         """Take no new calls, hand back those that haven't begun, and wait until the others have ended and been collected.
@@ -768,12 +777,32 @@ class Engine:
         effects = self._core.emit(attempt, event, size, monotonic())
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
+            if self.audit is not None:
+                self._note(self.audit, attempt, event)
             if attempt_run.values:
                 values, attempt_run.values = attempt_run.values, []
                 self.values.done_with(values)
         if effects:
             self._perform(effects)
         self._link.flush()
+
+    def _note(self, audit: AuditLog, attempt: core.Attempt, end: pb.Event) -> None:
+        """How an attempt ended, for the audit log."""
+        has_failed, submit = end.HasField("error"), attempt.submit
+        audit.note(
+            {
+                "outcome": "failed" if has_failed else "succeeded",
+                "error": end.error.code if has_failed else "",
+                "function": submit.function or submit.code.spec.name,
+                "code": submit.code.digest,
+                "node": self.node_id,
+                "gateway": self._endpoint.address,
+                "call": attempt.call_id,
+                "attempt": attempt.number,
+                "tasks": len(submit.tasks) or 1,
+                "took_s": monotonic() - attempt.started_at if attempt.started_at is not None else 0.0,
+            }
+        )
 
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)

@@ -34,6 +34,7 @@ def run(
     show_token: bool,
     drain_grace_s: float,
     journal: str | bool,
+    audit: bool,
 ) -> None:
     """A gateway, until a signal ends it. SIGTERM lets the calls that run end for `drain_grace_s` seconds."""
     with StopSignals() as signals:
@@ -43,6 +44,7 @@ def run(
             network.bind,
             token=token,
             journal=journal,
+            audit=audit,
             certificate=network.certificate,
             key=network.key,
             advertise=network.advertise,

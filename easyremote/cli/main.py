@@ -151,6 +151,11 @@ DrainGrace = Annotated[
 ]
 
 
+NoAudit = Annotated[
+    bool, typer.Option("--no-audit", help="Keep no audit log: who ran what, where, when.", show_default=False)
+]
+
+
 @app.command()
 def gateway(
     port: Annotated[
@@ -184,6 +189,7 @@ def gateway(
         typer.Option("--journal", metavar="PATH", help="The file that keeps jobs.", show_default=False),
     ] = None,
     no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Keep no jobs.")] = False,
+    no_audit: NoAudit = False,
     show_token: Annotated[bool, typer.Option("--show-token", help="Print the token too.")] = False,
     as_json: Json = False,
     drain_grace: DrainGrace = GATEWAY_DRAIN_GRACE_S,
@@ -211,7 +217,7 @@ def gateway(
         from easyremote.cli.gateway import NetworkOptions, run
 
         network = NetworkOptions(bind, advertise or (), name, certificate, key, allow_plaintext_network)
-        run(port, network, as_json, show_token, drain_grace, False if no_jobs else journal or True)
+        run(port, network, as_json, show_token, drain_grace, False if no_jobs else journal or True, not no_audit)
 
 
 @app.command()
@@ -238,6 +244,7 @@ def join(
     sandbox_network: SandboxNetwork = False,
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
+    no_audit: NoAudit = False,
 ) -> None:
     """Join a gateway with an invitation, as a node or as a client.
 
@@ -263,6 +270,7 @@ def join(
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
+        workers["audit"] = not no_audit
         run(gateway, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
 
@@ -289,6 +297,7 @@ def node(
     sandbox_network: SandboxNetwork = False,
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
+    no_audit: NoAudit = False,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
     ] = "",
@@ -317,6 +326,7 @@ def node(
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
+        workers["audit"] = not no_audit
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)
 
@@ -439,6 +449,31 @@ def status(gateway: Gateway = None, as_json: Json = False) -> None:
         from easyremote.cli.status import run
 
         run(gateway, as_json)
+
+
+@app.command()
+def audit(
+    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=1, max=1_000_000, help="The newest N.")] = 20,
+    function: Annotated[
+        str,
+        typer.Option("--function", metavar="NAME", help="Of this function only; *, ? allowed.", show_default=False),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Show who ran what, where and when, and how it ended.
+
+    It reads what gateways and nodes of this user have noted on this machine,
+    running or not: audit-*.jsonl in the state folder (EASYREMOTE_STATE_DIR, or
+    e.g. ~/.local/state/easyremote).
+
+    [dim]Examples[/]
+      easyremote audit
+      easyremote audit --last 1000 --function 'train*' --json
+    """
+    with reported():
+        from easyremote.cli.auditing import run
+
+        run(last, function, as_json)
 
 
 @app.command()

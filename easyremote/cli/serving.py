@@ -133,8 +133,8 @@ def _summary(
         facts.append(("Offers", f"{offered}; else what is found"))
         if missing := _missing_gpus(options.offered.get("gpus", 0), {gpu.index for gpu in machine.gpus}):
             facts.append(("Missing", f"{missing}: NVML shows no such GPU here, so no call gets it"))
-    if options.workers:
-        facts.append(("Workers", _held(options.workers)))
+    if held := _held(options.workers):
+        facts.append(("Workers", held))
     if options.labels:
         facts.append(("Labels", ", ".join(f"{key}={value}" for key, value in options.labels.items())))
     if options.price:

@@ -35,12 +35,15 @@ class Attempts:
             node.trying.add(call.key.function)
         self._placing.changed(node)
 
-    def unassign(self, call: Call) -> None:
+    def unassign(self, call: Call, is_begun: bool = True) -> None:
+        """Take it from its node, which is gone with it, or hands it back before it has begun it."""
         node = call.node
         if node is None:
             return
         self._relay.attempt_left(call)
         if call.occupies_slot:
+            if self._state.audits and is_begun:
+                self._state.audit(call, "lost")
             if self._placing.circuits.is_open:
                 self._placing.circuits.left(node.node_id, circuit_of(call.key), call.call_id)
             node.running_count -= 1

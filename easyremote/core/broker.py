@@ -101,6 +101,15 @@ class Broker:
         self._state.keeper_id = session_id
 
     @property
+    def audits(self) -> bool:
+        """Whether it has noted who ran what: `Audited` is among its actions then."""
+        return self._state.audits
+
+    @audits.setter
+    def audits(self, wanted: bool) -> None:
+        self._state.audits = wanted
+
+    @property
     def unknown_frames(self) -> int:
         """Frames that no peer of this kind and version should have sent."""
         return self._state.unknown_frames

@@ -37,6 +37,8 @@ class Endings:
             self._nesting.left(call)
         call.to(CallEvent.ENDED)
         call.hold_until = None
+        if self._state.audits and call.node is None and not call.runs:
+            self._state.audit(call, "refused", error.code)
         error.may_have_run = call.runs > 0
         error.earlier.extend(call.submit.earlier)
         call.verdict = pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error))
@@ -87,7 +89,7 @@ class Endings:
             return
         if call.client is not None:
             call.client.calls.pop(call.call_id, None)
-            call.client = None
+            call.abandoned_by, call.client = call.client, None
         call.is_abandoned = True
         if call.state is CallState.ENDED:
             self._attempts.forget_at(call.node, call.call_id, call.attempt)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from easyremote.core.access import OWNER, OWNER_ID, Access, matches
+from easyremote.core.audit import Audited
 from easyremote.core.durations import SMOOTHING, Duration
 from easyremote.core.fairness import MAX_PRIORITY, TOKEN_SHARE, Share
 from easyremote.core.resources import Ask, Room
@@ -90,7 +91,7 @@ class AskKeeper(NamedTuple):
     access: Access
 
 
-Action = Send | SendChunk | Close | AskKeeper
+Action = Send | SendChunk | Close | AskKeeper | Audited
 
 
 @dataclass(slots=True, eq=False)
@@ -417,6 +418,7 @@ class Call:
     grant: pb.Grant | None = None  # what it holds there, where that is more than a slot
     sent_at: float = 0.0  # when it was given to its node
     family: Family | None = None  # of a call that was made by a call, or has made some
+    abandoned_by: Session | None = None  # who called, and doesn't want it any more
     charged_s: float = 0.0  # what its client's share of that node was charged for it
     declined_at: float | None = None  # when its strategy first let it wait rather than use a node that had credit
     attempt: int = 0  # number of the current one, or of the last; grows, and may leave numbers out

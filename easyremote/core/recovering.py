@@ -46,7 +46,7 @@ class Recovering:
         if call.state is not CallState.ASSIGNED:
             self.attempt_lost(call, node, "it came back without it")
             return
-        self._attempts.unassign(call)
+        self._attempts.unassign(call, is_begun=False)
         # The connection broke before the node had it: it never ran, so the number is free again.
         call.attempt -= 1
         call.runs -= 1
@@ -61,7 +61,7 @@ class Recovering:
             self.attempt_lost(call, node, "it was handed back")
             return
         has_announced = call.state is CallState.RUNNING
-        self._attempts.unassign(call)
+        self._attempts.unassign(call, is_begun=False)
         call.runs = max(call.runs - 1, 0)
         if call.is_abandoned or call.client is None:
             self._endings.drop(call)

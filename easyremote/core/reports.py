@@ -65,6 +65,8 @@ class Reports:
             if event.run_s > 0:
                 node.share.correct(call.owner, min(event.run_s, LONGEST_S) - call.charged_s)
         call.to(CallEvent.ENDED)
+        if first_time and self._state.audits:
+            self._state.audit(call, "failed" if failed else "succeeded", event.error.code)
         if first_time:
             node.running_count -= 1
             needs_slot = call.grant is None or call.grant.slots > 0

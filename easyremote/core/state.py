@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from easyremote.config import GatewaySettings
 from easyremote.core.alarms import Alarms
+from easyremote.core.audit import of_call
 from easyremote.core.nesting import Nesting
 from easyremote.core.placing import Placing, queue_key
 from easyremote.core.queues import Queues
@@ -25,6 +26,7 @@ class State:
         self.now = now
         self.is_ending = False  # it takes no new calls
         self.keeper_id = b""  # session of the gateway's own client that keeps jobs, where there is one
+        self.audits = False  # the shell wants to know who ran what
         self.unknown_frames = 0
         self.submissions = 0  # calls that came, for their order
         self.sessions: dict[bytes, Session] = {}
@@ -53,6 +55,11 @@ class State:
 
     def _send_chunk(self, session: Session, chunk: pb.Chunk) -> None:
         self.actions.append(SendChunk(session.session_id, chunk))
+
+    def audit(self, call: Call, outcome: str, error: str = "") -> None:
+        """Have it noted how an attempt ended at its node, or a call that no node has."""
+        if self.audits:
+            self.actions.append(of_call(call, self.keeper_id, self.now, outcome, error))
 
     def new_call(self, frame: pb.Frame, client: Session | None, state: CallState) -> Call:
         self.submissions += 1

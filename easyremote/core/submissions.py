@@ -6,6 +6,7 @@ from easyremote.core import retrying
 from easyremote.core.access import OWNER, OWNER_ID
 from easyremote.core.admission import refuse_overload, refuse_submit
 from easyremote.core.attempts import Attempts, resume
+from easyremote.core.audit import of_refusal
 from easyremote.core.client_session import runs_at_least
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.endings import Endings
@@ -65,6 +66,8 @@ class Submissions:
             problem = self._nesting.refuse(submit)
         if problem is not None:  # told, and not kept
             problem.may_have_run = self._may_have_run(submit)
+            if self._state.audits and problem.code != "overloaded":  # that comes again and again by itself
+                self._state.actions.append(of_refusal(submit, session, self._state.keeper_id, problem.code))
             self._send(session, pb.Frame(verdict=pb.Verdict(call_id=submit.call_id, error=problem)))
         elif known is not None:
             self._resubmitted(known, frame, session)

@@ -13,9 +13,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from easyremote.core.access import Access
+from easyremote.core.audit import facts_of
 from easyremote.core.broker import Broker
 from easyremote.core.records import Action, AskKeeper, Close, Send, SendChunk
 from easyremote.errors import PortInUse
+from easyremote.security.audit import AuditLog
 from easyremote.security.certificates import Certificate
 from easyremote.security.tokens import TokenStore
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
@@ -59,6 +61,7 @@ class Listener:
         self.reception = Reception(tokens, lambda: ((), "", ""))
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, Any] = {}
+        self.audit: AuditLog | None = None
         self._invoker = Invoker(self)
         self._local = LocalListener(self)
         self._chunk_queues: dict[bytes, asyncio.Queue[WireChunk | None]] = {}
@@ -140,6 +143,8 @@ class Listener:
                     connection.close()
             elif isinstance(action, AskKeeper):
                 self._ask(action)
+            elif self.audit is not None:
+                self.audit.note(facts_of(action))
 
     def _ask(self, action: AskKeeper) -> None:
         if self.keeper is not None:

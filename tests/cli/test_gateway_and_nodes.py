@@ -34,7 +34,7 @@ def test_a_gateway_tells_how_to_join_and_ends_cleanly(
     assert gateway.stop(number) == 0
     assert gateway.stderr == "The gateway has stopped.\n"
     assert record["token"] not in gateway.stdout
-    assert not list(runtime_folder.glob("*"))
+    assert not [path for path in runtime_folder.rglob("*") if path.is_file()]
 
 
 def test_a_gateway_shows_its_token_when_asked(start: Start) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from easyremote.config import GatewaySettings, WindowSettings
 from easyremote.core import client_session, node_session
 from easyremote.core.access import OWNER, Access
+from easyremote.core.audit import Audited
 from easyremote.core.broker import Broker
 from easyremote.core.client_session import ClientSession
 from easyremote.core.node_session import NodeSession
@@ -38,6 +39,7 @@ class Bench:
         self.peers: list[Peer] = []
         self.chunks: list[tuple[bytes, pb.Chunk]] = []
         self._conns = itertools.count(1)
+        self.noted: list[Audited] = []
         self.broker = self._new_broker()
 
     def _new_broker(self) -> Broker:
@@ -73,6 +75,9 @@ class Bench:
         self.broker.check()
         by_conn = {peer.conn: peer for peer in self.peers if peer.conn}
         for action in actions:
+            if isinstance(action, Audited):
+                self.noted.append(action)
+                continue
             if isinstance(action, SendChunk):
                 self.chunks.append((action.session_id, action.chunk))
                 continue
