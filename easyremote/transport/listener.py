@@ -24,7 +24,7 @@ from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
 from easyremote.transport.joining import JOIN, Reception
 from easyremote.transport.local_listener import LocalListener
-from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS
+from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS, max_connections
 from easyremote.transport.streams import Counter, open_batch, open_chunk, seal_batch, take_batch
 from easyremote.transport.turns import turns
 from easyremote.wire.chunks import WireChunk
@@ -73,7 +73,9 @@ class Listener:
 
     async def start(self, host: str, port: int, certificate: Certificate | None = None) -> int:
         """Bind and serve, on a Unix socket too; in TLS where there is a certificate. Returns the port. Raises PortInUse."""
-        self._server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[_Doorkeeper(self.tokens)])
+        bound = max_connections(self.broker.max_sessions)
+        options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", bound)]
+        self._server = grpc.aio.server(options=options, interceptors=[_Doorkeeper(self.tokens)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -22,6 +22,12 @@ _BOTH = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
+HANDSHAKE_S = 5
+"""A connection that hasn't got through TLS and the beginning of HTTP/2 by then is closed."""
+
+IDLE_S = 30
+"""A connection without any RPC is closed after so long; a session is one."""
+
 SERVER_OPTIONS = [
     *_BOTH,
     # A peer whose Python says nothing counts as alive as long as its gRPC answers these, so a dead one has to be noticed by them:
@@ -32,7 +38,25 @@ SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second gateway binds the same port and gets half of the calls
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
+    ("grpc.max_connection_idle_ms", IDLE_S * 1000),
 ]
+
+SPARE_DESCRIPTORS = 200
+"""What a gateway keeps for its own files, out of those that the system lets it open."""
+
+
+def max_connections(max_sessions: int) -> int:
+    """How many connections a gateway has at once, those of strangers included; one more is closed when it comes. A session has a
+    second one while it transfers, and as many again may be on their way in or out."""
+    wanted = 4 * max_sessions
+    try:
+        import resource
+    except ImportError:  # Windows
+        return wanted
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - SPARE_DESCRIPTORS, soft // 2))
+
 
 CHANNEL_OPTIONS = [
     *_BOTH,
