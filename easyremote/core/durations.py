@@ -15,7 +15,7 @@ _SLOW_COUNT = 1 / SLOW_SMOOTHING
 UNSURE = 0.7
 """Logarithm of the factor by which one measured duration may be wrong, until there are more: 2."""
 
-CERTAIN = 2.5
+CERTAIN = 2.6
 """Standard errors to either side within which what is typical is taken to be: equal nodes are hardly ever taken for unlike."""
 
 
