@@ -58,8 +58,10 @@ class Member:
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         assert self._arguments is not None, "what a thread runs has its arguments here"
-        with resolving(by_id(self.run.values), codec.decode):
-            return codec.decode_arguments(self._arguments)
+        function = self.batcher.registered.function
+        may_unpickle = not self.run.attempt.submit.plain_only
+        with resolving(by_id(self.run.values), lambda value: codec.decode(value, may_unpickle, function)):
+            return codec.decode_arguments(self._arguments, may_unpickle, function)
 
     def result(self, value: Any) -> None:
         if self.is_wanted:
@@ -246,8 +248,9 @@ class _InWorker:
             spec = self._registered.spec
             submit.code.spec.CopyFrom(pb.FunctionSpec(batch=spec.batch, batch_whole=spec.batch_whole))
             for member in self.members:
-                options = member.run.attempt.submit.options
-                task = pb.Submit(arguments=member.payload, options=options, refs=files_for_worker(member.run.values))
+                asked = member.run.attempt.submit
+                task = pb.Submit(arguments=member.payload, options=asked.options, plain_only=asked.plain_only)
+                task.refs.extend(files_for_worker(member.run.values))
                 submit.tasks.append(task.SerializeToString())
             if any(member.is_wanted for member in self.members):
                 await self._run_in(worker, submit)
@@ -286,7 +289,7 @@ class _InWorker:
         body = event.WhichOneof("body")
         if body == "items":
             for data in event.items.data:
-                self._end_one(pb.Event(result=pb.Payload(data=data)))
+                self._end_one(pb.Event(result=pb.Payload(data=data, content_type=event.items.content_type)))
             self._pay(len(event.items.data))
         elif body == "item":
             size = sum(event.item.blob.part_bytes) or len(event.item.data)

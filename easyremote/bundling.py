@@ -124,8 +124,9 @@ class Bundle:
         self._attempt = event.attempt
         body = event.WhichOneof("body")
         if body == "items":
+            content_type = event.items.content_type
             for data in event.items.data:
-                self._end_one(data)
+                self._end_one(codec.Encoded(content_type, [data], len(data)) if content_type else data)
         elif body == "item" and encoded is not None:
             self._end_one(encoded)
         elif body == "failure":

@@ -63,6 +63,11 @@ class _Arrived:
 _Opened = tuple[_Arrived, Iterator[Any]]
 """An event, and those of its values that nobody has taken yet."""
 
+_TAKES_PLAIN = (
+    "This client takes plain data alone from nodes that it doesn't trust; Client(results='pickle') loads whatever the nodes of "
+    "this gateway send, so whoever runs one of them can run code here"
+)
+
 _plain = DefaultPresenter()
 
 
@@ -108,6 +113,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _on_returned: Callable[[int], None] | None = None  # tasks from this number on came back
     _is_stream = False
     _kept_result: Any = None  # a ref of it, where it stays on its node
+    _may_unpickle = True  # what nodes send for it; see `connection.Results`
     _queue: deque[_Arrived] | None = None
     _wakers: tuple[Callable[[], Any], ...] = ()
     _collected: list[Any] | None = None
@@ -136,6 +142,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         deadline: float | None = None,
         explain: Callable[[Call[Any]], None] | None = None,
         parent_id: bytes = b"",
+        may_unpickle: bool = True,
     ) -> None:
         self._id = call_id
         self.function = function
@@ -148,6 +155,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self._explain = explain
         if parent_id:
             self._parent_id = parent_id
+        if not may_unpickle:
+            self._may_unpickle = False
 
     @classmethod
     def forked(cls) -> None:
@@ -607,28 +616,30 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _values(self, arrived: _Arrived) -> Iterator[Any]:
         """The values of an event that has some."""
         if arrived.event.HasField("items"):
+            content_type = arrived.event.items.content_type
             for data in arrived.event.items.data:
                 try:
-                    value = codec.unpickle(data)
+                    value = codec.decode(codec.Encoded(content_type, [data], len(data)), self._may_unpickle)
                 except Exception as error:
                     raise self._unloadable(error) from error
                 yield value
         elif arrived.event.HasField("failure"):
-            raise rebuild(arrived.event.failure, self.attempt)
+            raise rebuild(arrived.event.failure, self.attempt, self._may_unpickle)
         elif arrived.encoded is not None:
             yield self._decode(arrived)
 
     def _decode(self, arrived: _Arrived) -> Any:
         assert arrived.encoded is not None
         try:
-            return codec.decode(arrived.encoded)
+            return codec.decode(arrived.encoded, self._may_unpickle)
         except Exception as error:
             raise self._unloadable(error) from error
 
     def _unloadable(self, error: Exception) -> PayloadError:
-        return PayloadError(
-            f"what '{self.function}' returned on node '{self.node}' can't be loaded here: {type(error).__name__}: {error}"
-        )
+        what = f"what '{self.function}' returned on node '{self.node}' can't be loaded here"
+        if not self._may_unpickle and isinstance(error, PayloadError):
+            return PayloadError(f"{what}: {error}. {_TAKES_PLAIN}")
+        return PayloadError(f"{what}: {type(error).__name__}: {error}")
 
     def _resolve(self) -> tuple[Any, BaseException | None]:
         """The outcome as a value or an exception, decoded once, in the thread that wants it."""
@@ -638,11 +649,12 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._resolved = None, outcome
             elif isinstance(outcome, bytes):
                 try:
-                    self._resolved = codec.unpickle(outcome), None
+                    pickled = codec.Encoded(codec.PICKLE, [outcome], len(outcome))
+                    self._resolved = codec.decode(pickled, self._may_unpickle), None
                 except Exception as error:
                     self._resolved = None, self._unloadable(error)
             elif isinstance(outcome, pb.ErrorInfo):
-                error = rebuild(outcome, self.attempt)
+                error = rebuild(outcome, self.attempt, self._may_unpickle)
                 tell_of_attempts(error, outcome, self.attempt)
                 self._resolved = None, error
             elif self._kept_result is not None:

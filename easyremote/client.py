@@ -25,6 +25,7 @@ from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
+from easyremote.trusting import Results
 from easyremote.views import function_info, node_info
 from easyremote.waiting import explanation_of
 from easyremote.wire import codec
@@ -45,16 +46,26 @@ class Client:
     folder. `token`: what opens it; found likewise for a gateway of this machine, or one that was joined. What goes to another
     machine goes in TLS; `allow_plaintext_network=True` has it go unprotected.
 
+    `results`: what it takes from nodes. Whoever loads a pickle runs what its sender likes. So "auto" loads pickles only where the
+    gateway is this user's own, or a node that the client trusts has sealed them, and has results come as plain data elsewhere
+    (docs/plain-data.md); "pickle" loads them from any node of this gateway; "plain" from none. Arguments are pickles, or plain
+    data where the token allows calls and not code.
+
     Raises GatewayNotFound or GatewayUnreachable within 2 s (10 s over a slow network), AuthError when the token is refused,
     UntrustedGateway when what answers isn't the gateway that was joined, or nobody vouches for its certificate.
     """
 
     def __init__(
-        self, gateway: str | None = None, *, token: str | None = None, allow_plaintext_network: bool = False
+        self,
+        gateway: str | None = None,
+        *,
+        token: str | None = None,
+        results: Results = "auto",
+        allow_plaintext_network: bool = False,
     ) -> None:
         from easyremote import lifetime
 
-        self._connection = Connection(joining.find(gateway, token, allow_plaintext_network))
+        self._connection = Connection(joining.find(gateway, token, allow_plaintext_network), results)
         self._options = CallOptions()
         self._presenter: Callable[[], Presenter] | None = None
         self._cancel, self._taken = self._connection.cancel, self._connection.taken
@@ -135,7 +146,7 @@ class Client:
         make = client._map_target(function)
         for args in zip(*iterables, strict=False):
             target = target or make(args)
-            calls.append((target, encode_task(args)))
+            calls.append((target, encode_task(args, client._connection.encoding)))
         return client._keep(calls) if calls else []
 
     def _submit(
@@ -151,7 +162,7 @@ class Client:
                     ) from None
                 raise
             self._check_kept(known.spec)
-            small = codec.pickled_small((args, kwargs))
+            small = self._connection.encoding.small(args, kwargs)
             if small is not None:
                 return self._start(self._target(known.spec), small)
             code = None
@@ -164,7 +175,7 @@ class Client:
             hedge = self._hedging(known.spec, code[0].digest)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
-        arguments = codec.encode_arguments(args, kwargs, known.positional_names)
+        arguments = self._connection.encoding.arguments(args, kwargs, known.positional_names)
         if detach:
             arguments = arguments.detached()
             code = (code[0], code[1].detached()) if code is not None else None
@@ -234,7 +245,7 @@ class Client:
         def begin(args: tuple[Any, ...]) -> Call[Any]:
             nonlocal target
             target = target or make(args)
-            return self._start(target, encode_task(args))
+            return self._start(target, encode_task(args, self._connection.encoding))
 
         return begin
 
@@ -451,7 +462,10 @@ class Client:
         self, calls: list[tuple[Target, bytes | codec.Encoded]], presenter: Callable[[], Presenter] | None = None
     ) -> list[Job[Any]]:
         """Hand calls to the gateway as jobs."""
-        ids = jobs.keep(self._connection, (jobs.submission(target, arguments) for target, arguments in calls))
+        content_type = self._connection.encoding.content_type
+        ids = jobs.keep(
+            self._connection, (jobs.submission(target, arguments, content_type) for target, arguments in calls)
+        )
         return [
             Job(self._connection, job_id, self._options.label or target.title, presenter or self._presenter)
             for job_id, (target, _) in zip(ids, calls, strict=True)
@@ -474,6 +488,7 @@ class Client:
             deadline,
             self._explain_waiting if self._options.explain_waiting else None,
             parent.call_id if parent is not None else b"",
+            self._connection.may_unpickle,
         )
 
     def _target(self, spec: pb.FunctionSpec) -> Target:

@@ -22,6 +22,7 @@ from easyremote.errors import (
     EasyRemoteError,
     GatewayUnreachable,
     JobsUnavailable,
+    PayloadError,
     RemoteProtocolError,
     UsageError,
     from_code,
@@ -34,6 +35,7 @@ from easyremote.security.joining import Invitation
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
+from easyremote.trusting import Results, ResultTrust
 from easyremote.waiting import (
     MAX_NOTED,
     NOTE_AFTER_S,
@@ -77,8 +79,10 @@ class _Submission(NamedTuple):
 class Connection:
     """Thread-safe. Work is handed to the shared loop through one mailbox, so that many submissions make one wake-up."""
 
-    def __init__(self, endpoint: discovery.Endpoint) -> None:
+    def __init__(self, endpoint: discovery.Endpoint, results: Results = "auto") -> None:
         self.endpoint = endpoint
+        self._trust = ResultTrust(results, endpoint)
+        self.encoding: type[codec.Pickles] = codec.Pickles
         self._calls: dict[bytes, _Open] = {}
         self._unwanted: dict[Bundle, set[int]] = {}  # tasks that were cancelled a moment ago
         self._pipelines: dict[bytes, deque[pb.Event]] = {}
@@ -104,6 +108,7 @@ class Connection:
             self.is_closed = True
             shared_loop.release()
             raise
+        self.encoding = codec.Pickles if self._core.may_ship else codec.PlainData
         self.refs = RefTable(self)
         open_connections.add(self)
 
@@ -242,6 +247,11 @@ class Connection:
         self.post(begin)
 
     @property
+    def may_unpickle(self) -> bool:
+        """Whether pickles from nodes are loaded here."""
+        return self._trust.may_unpickle
+
+    @property
     def is_connected(self) -> bool:
         return not self.is_closed and self._core.is_connected
 
@@ -325,6 +335,7 @@ class Connection:
         submit = target.to_wire(call_id)
         if isinstance(arguments, bytes):
             submit.arguments.data = arguments
+            submit.arguments.content_type = self.encoding.content_type
         else:
             submit.arguments.CopyFrom(self._transfers.own(call_id, arguments))
             if arguments.refs:
@@ -372,9 +383,17 @@ class Connection:
     def _with_tasks(self, call_id: bytes, target: Target, tasks: list[bytes]) -> pb.Submit:
         submit = target.to_wire(call_id)
         submit.tasks.extend(tasks)
+        submit.tasks_content_type = self.encoding.content_type
         return submit
 
+    def ask_for_plain(self, submit: pb.Submit) -> None:
+        """Have its results come as plain data, where pickles wouldn't be loaded: here, or by a call that names what was kept."""
+        is_arguments = submit.options.keep and self.encoding is codec.PlainData
+        if (not self.may_unpickle or is_arguments) and not submit.options.accept:
+            submit.options.accept = codec.PLAIN
+
     def _begin(self, call: _Open, target: Target, submit: pb.Submit) -> None:
+        self.ask_for_plain(submit)
         if target.code is not None:
             submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
         asked = call.race.call if isinstance(call, Copy) else call
@@ -429,7 +448,7 @@ class Connection:
         payload = payload_of(event)
         if waiting is not None:
             waiting.append(event)
-        elif payload is not None and payload.HasField("blob"):
+        elif (payload is not None and payload.HasField("blob")) or not self._trust.is_settled:
             self._pipelines[call_id] = deque([event])
             self._spawn(self._run_pipeline(call_id))
         else:
@@ -444,6 +463,7 @@ class Connection:
     async def _run_pipeline(self, call_id: bytes) -> None:
         events = self._pipelines[call_id]
         try:
+            await self.settled()
             while events and call_id in self._calls:
                 payload = payload_of(events[0])
                 encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
@@ -461,6 +481,16 @@ class Connection:
         finally:
             del self._pipelines[call_id]
 
+    async def settled(self) -> None:
+        """Wait until it is known whose gateway this is."""
+        if self._trust.is_settled:
+            return
+        await self._trust.settle(self._link.endpoint)
+        if not self.may_unpickle:  # another gateway is where this user's own had been
+            for call in self._calls.values():
+                if isinstance(call, Call):
+                    call._may_unpickle = False
+
     def _arrive(self, call_id: bytes, call: _Open, event: pb.Event, encoded: codec.Encoded | None) -> None:
         body = event.WhichOneof("body")
         ended = body in ("result", "error")
@@ -468,7 +498,13 @@ class Connection:
         if body == "result" and isinstance(call, Call) and call._time is not None:
             call._time.ended(event, call._tasks)
         if body == "result" and isinstance(call, Call) and event.result.HasField("kept"):
-            call._kept_result = self.refs.kept(event.result.kept)
+            try:
+                call._kept_result = self.refs.kept(event.result.kept)
+            except PayloadError as error:
+                self._core.cancel(call_id, "its result can't be taken")
+                self._forget(call_id)
+                call._judged(error)
+                return
         if call._arrive(event, encoded):
             size = encoded.size if encoded is not None else 0
             self._core.taken(call_id, event.attempt, seq, size, len(event.items.data) or 1)
@@ -500,7 +536,7 @@ class Connection:
         task = asyncio.current_task()
         self._fetches[task] = None
         try:
-            return codec.Encoded(codec.PICKLE, await self._transfers.fetch_ref(ref))
+            return codec.Encoded(ref.content_type, await self._transfers.fetch_ref(ref))
         except BlobLost as error:
             raise lost(ref, str(error)) from None
         except asyncio.CancelledError:
@@ -584,6 +620,7 @@ class Connection:
         return GatewayUnreachable(f"the gateway at {self.endpoint.address} was away for {for_s:g} s{reason}")
 
     def _on_up(self) -> None:
+        self._trust.connected(self._link.endpoint)
         self._transfers.session_up()
         self._give_up_after_s = GIVE_UP_AFTER_S
         if self._give_up_timer is not None:

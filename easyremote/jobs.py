@@ -82,7 +82,7 @@ class Job(Call[R]):
         title: str,
         presenter: Callable[[], Presenter] | None = None,
     ) -> None:
-        super().__init__(job_id, title, _nothing, self._took, presenter)
+        super().__init__(job_id, title, _nothing, self._took, presenter, may_unpickle=connection.may_unpickle)
         self._connection = connection
         self._room = asyncio.Event()
 
@@ -179,6 +179,7 @@ class Job(Call[R]):
     def _came(self, numbered: pb.JobEvent, encoded: codec.Encoded | None) -> None:
         event = numbered.event
         event.seq = numbered.number
+        self._may_unpickle = self._connection.may_unpickle
         self._arrive(event, encoded)
 
     def _has_room(self) -> bool:
@@ -235,6 +236,7 @@ class _Reader:
             page = await self._page(request)
             if not request.after and page.jobs and page.jobs[0].dropped_events:
                 self._job._tell_dropped(page.jobs[0].dropped_events)
+            await self._connection.settled()
             for numbered in page.events:
                 encoded = await self._payload(numbered.event)
                 self._job._came(numbered, encoded)
@@ -286,6 +288,7 @@ def keep(connection: Connection, wanted: Iterable[tuple[pb.Submit, list[codec.En
     together: list[pb.Submit] = []
     size = 0
     for submit, large in wanted:
+        connection.ask_for_plain(submit)
         for payload, encoded in zip(_without_data(submit), large, strict=True):
             connection.run(_put(connection, payload, encoded))
         bytes_ = submit.ByteSize()
@@ -386,11 +389,14 @@ async def _cancel(tasks: list[asyncio.Task[pb.JobAnswer]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def submission(target: Target, arguments: bytes | codec.Encoded) -> tuple[pb.Submit, list[codec.Encoded]]:
-    """A job, and its large payloads in the order in which it names them."""
+def submission(
+    target: Target, arguments: bytes | codec.Encoded, content_type: str = codec.PICKLE
+) -> tuple[pb.Submit, list[codec.Encoded]]:
+    """A job, and its large payloads in the order in which it names them. `content_type`: of arguments that are bytes."""
     submit = target.to_wire(random_id())
     if isinstance(arguments, bytes):
         submit.arguments.data = arguments
+        submit.arguments.content_type = content_type
         large: list[codec.Encoded] = []
     else:
         if arguments.refs:

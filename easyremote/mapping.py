@@ -28,9 +28,9 @@ Arguments = tuple[Any, ...]
 NewCall = Callable[[str], Call[Any]]
 
 
-def encode_task(args: Arguments) -> bytes | codec.Encoded:
-    """The arguments of one call: a small pickle where that will do."""
-    return codec.pickled_small((args, {})) or codec.encode_arguments(args, {}).detached()
+def encode_task(args: Arguments, encoding: type[codec.Pickles]) -> bytes | codec.Encoded:
+    """The arguments of one call: a small stream where that will do."""
+    return encoding.small(args, {}) or encoding.arguments(args, {}).detached()
 
 
 def ordered(
@@ -106,7 +106,7 @@ def _parts(
         size = 0
         whole: codec.Encoded | None = None
         for args in itertools.islice(arguments, room):
-            encoded = encode_task(args)
+            encoded = encode_task(args, connection.encoding)
             if not isinstance(encoded, bytes):
                 whole = encoded
                 break

@@ -59,7 +59,15 @@ class NodeValues:
 
 def files_for_worker(values: Sequence[Value]) -> list[pb.Ref]:
     """Where a worker finds values that lie in files."""
-    return [pb.Ref(ref_id=v.ref.ref_id, part_bytes=v.ref.part_bytes, shared_file=v.file) for v in values]
+    return [
+        pb.Ref(
+            ref_id=value.ref.ref_id,
+            part_bytes=value.ref.part_bytes,
+            shared_file=value.file,
+            content_type=value.ref.content_type,
+        )
+        for value in values
+    ]
 
 
 def by_id(values: Sequence[Value]) -> dict[bytes, Encoded]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from easyremote import foreign
 from easyremote.core.values import MAX_REFS
-from easyremote.errors import OverloadedError, RefLost, UsageError
+from easyremote.errors import OverloadedError, PayloadError, RefLost, UsageError
 from easyremote.sizes import format_size
 from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
@@ -61,8 +61,8 @@ class Ref(Handle, Generic[T]):
         self._table.check(self)
         if self._value is not None:
             parts = [bytes(self._value.parts[0]), *(bytearray(part) for part in self._value.parts[1:])]
-            return codec.decode(codec.Encoded(codec.PICKLE, parts))
-        return codec.decode(self._table.fetch(self._wire, timeout))
+            return codec.decode(codec.Encoded(self._wire.content_type, parts))
+        return codec.decode(self._table.fetch(self._wire, timeout), self._table.may_unpickle)
 
     def release(self) -> None:
         """Let go of the value. It is freed when no other handle of it is left. Releasing again does nothing."""
@@ -132,10 +132,13 @@ class RefTable:
         self.check_open()
         if isinstance(value, Ref):
             raise UsageError("this is a Ref already; pass it to calls as it is")
-        encoded = codec.encode(value)
-        if len(encoded.parts) > _MAX_PARTS:
-            encoded = codec.encode_whole(value)
-        ref = pb.Ref(ref_id=self._id_of(encoded), part_bytes=encoded.part_bytes, type=type_text(value))
+        encoded = self._connection.encoding.value(value, _MAX_PARTS)
+        ref = pb.Ref(
+            ref_id=self._id_of(encoded),
+            part_bytes=encoded.part_bytes,
+            type=type_text(value),
+            content_type=encoded.content_type,
+        )
         self.check_room()
         kept = self._values.get(ref.ref_id) or encoded.detached()
         self._connection.post(lambda: self._hold(ref, kept))
@@ -146,6 +149,11 @@ class RefTable:
         if ref.is_released:
             raise UsageError(f"{ref!r} was released; its value may be gone")
         self.check_open()
+
+    @property
+    def may_unpickle(self) -> bool:
+        """Whether pickles from nodes are loaded here."""
+        return self._connection.may_unpickle
 
     def check_open(self) -> None:
         if os.getpid() != self._pid:
@@ -186,7 +194,9 @@ class RefTable:
     # ---- on the loop ---------------------------------------------------------------------------------------------
 
     def kept(self, ref: pb.Ref) -> Ref[Any]:
-        """A call has left its result on its node."""
+        """A call has left its result on its node. Raises PayloadError for one that nobody could load."""
+        if ref.content_type != codec.PLAIN and not self.may_unpickle:
+            raise PayloadError(f"node '{ref.node_id}' keeps a pickle, where this client takes plain data alone")
         self._hold(ref, None)
         return Ref(self, ref)
 

@@ -19,6 +19,7 @@ from easyremote.batches import Batcher, Member
 from easyremote.config import BATCH_BYTES, WindowSettings
 from easyremote.core import node_session as core
 from easyremote.errors import (
+    ConsentError,
     DeadlineExceeded,
     EasyRemoteError,
     EnvironmentMismatch,
@@ -64,6 +65,8 @@ _COLLECT_S = 1.0
 
 _ZOMBIE_AFTER_S = 1.0
 """A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
+
+_NO_CODE = "code came from a client that may make calls and not ship code; its token, or its key on this node, says so"
 
 _COROUTINES = (pb.FUNCTION_KIND_COROUTINE, pb.FUNCTION_KIND_ASYNC_GENERATOR)
 
@@ -300,6 +303,8 @@ class Engine:
             submit.options.timeout_s = left_s(attempt.deadline)
         try:
             if submit.HasField("code"):
+                if submit.plain_only:
+                    raise ConsentError(_NO_CODE)
                 attempt.started.version = submit.code.spec.version
                 attempt.started.kind = submit.code.spec.kind
                 attempt_run.task = self._spawn(self._guard(attempt_run, self._run_code(attempt_run)))
@@ -467,7 +472,7 @@ class Engine:
         emitter.values = by_id(attempt_run.values)
         submit = attempt_run.attempt.submit
         if submit.tasks:
-            emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks)
+            emitter.tasks = Tasks(submit.tasks, submit.skipped_tasks, None, submit.tasks_content_type)
         if registered.spec.kind in _COROUTINES and not submit.tasks:
             loop = self._user_loop()
             attempt_run.emitter.is_async = True
@@ -521,7 +526,8 @@ class Engine:
     def _own(self, attempt_run: _Run, encoded: codec.Encoded | InFile, kept_type: str) -> pb.Payload:
         key = attempt_run.attempt.key
         if kept_type and isinstance(encoded, codec.Encoded):
-            return pb.Payload(kept=self.values.keep(key, encoded.parts, kept_type))
+            kept = self.values.keep(key, encoded.parts, kept_type, content_type=encoded.content_type)
+            return pb.Payload(kept=kept)
         if isinstance(encoded, InFile):
             return self._transfers.own_file(key, encoded.content_type, encoded.part_bytes, encoded.name)
         return self._transfers.own(key, encoded)
@@ -530,7 +536,9 @@ class Engine:
         emitter = attempt_run.emitter
         assert emitter is not None, "who posts a pack has an emitter"
         data = emitter.packer.take(pack)
-        self._emit(attempt_run, pb.Event(items=pb.Items(data=data)), sum(map(len, data)))
+        is_plain = attempt_run.attempt.submit.options.accept == codec.PLAIN
+        items = pb.Items(data=data, content_type=codec.PLAIN if is_plain else codec.PICKLE)
+        self._emit(attempt_run, pb.Event(items=items), sum(map(len, data)))
         attempt_run.owed += len(data)
         self._pay_credits(attempt_run)
 
@@ -588,7 +596,8 @@ class Engine:
         self._succeed(attempt_run)
 
     def _succeed(self, attempt_run: _Run, is_exhausted: bool = False) -> None:
-        self._emit(attempt_run, pb.Event(result=codec.encode(None).inline(), is_exhausted=is_exhausted))
+        nothing = codec.encode_as(None, attempt_run.attempt.submit.options.accept)
+        self._emit(attempt_run, pb.Event(result=nothing.inline(), is_exhausted=is_exhausted))
 
     async def _run_in_worker(
         self,
@@ -600,12 +609,14 @@ class Engine:
         """Run it in a worker process, any or this one, and wait for its end. `encoded`: the code, where the node holds it."""
         attempt = attempt_run.attempt
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options, attempt=attempt.number)
+        submit.plain_only = attempt.submit.plain_only
         if attempt.is_granted:
             submit.grant.CopyFrom(attempt.submit.grant)
         if attempt.ends_at is not None:
             submit.options.timeout_s = left_s(attempt.ends_at)
         if attempt.submit.tasks:
             submit.tasks.extend(attempt.submit.tasks)
+            submit.tasks_content_type = attempt.submit.tasks_content_type
             submit.skipped_tasks.extend(attempt.submit.skipped_tasks)
         else:
             submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
@@ -680,14 +691,14 @@ class Engine:
 
     def _keep_workers_result(self, attempt_run: _Run, result: pb.Payload) -> None:
         """Have it stay here, and say so in its place."""
-        key, kept_type = attempt_run.attempt.key, result.kept.type or "value"
+        key, kept_type, content_type = attempt_run.attempt.key, result.kept.type or "value", result.content_type
         if result.HasField("blob"):
             sizes = list(result.blob.part_bytes)
             name = self._shared.adopt(result.blob.blob_id.decode())  # it outlives its worker
             parts = split(self._shared.map(name, file_bytes(sizes)), sizes)
-            kept = self.values.keep(key, parts, kept_type, name)
+            kept = self.values.keep(key, parts, kept_type, name, content_type)
         else:
-            kept = self.values.keep(key, codec.Encoded.of(result).parts, kept_type)
+            kept = self.values.keep(key, codec.Encoded.of(result).parts, kept_type, content_type=content_type)
         result.CopyFrom(pb.Payload(kept=kept))
 
     def _worker_event(

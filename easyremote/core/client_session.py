@@ -162,6 +162,7 @@ class ClientSession:
         self.session_id = session_id
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
+        self.may_ship = True  # code, and so pickles, as far as its token goes
         self._runtime = runtime
         self._allows_itself = allows_itself
         self._features = [FEATURE_DRAIN, FEATURE_SEAL] if seals else [FEATURE_DRAIN]
@@ -398,6 +399,7 @@ class ClientSession:
             self._known_as = (welcome.gateway_id, welcome.incarnation)
             self._meetings += 1
         self._grace_s = welcome.grace_s
+        self.may_ship = not welcome.roles or not {"ship", "admin"}.isdisjoint(welcome.roles)
         self.is_connected = True
         self._holds_back = False
         if self._has_held:

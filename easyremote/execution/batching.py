@@ -32,7 +32,7 @@ BATCH_WAIT_S = 0.005
 MAX_WAIT_S = 60.0
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Any]], Any]
-Decode = Callable[[pb.Submit], tuple[tuple[Any, ...], dict[str, Any]]]
+Decode = Callable[[pb.Submit, Any], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 class Member(Protocol):
@@ -219,8 +219,9 @@ class _Task:
 
     is_wanted = True  # the node knows better, and drops what isn't
 
-    def __init__(self, submit: pb.Submit, decode: Decode) -> None:
+    def __init__(self, submit: pb.Submit, decode: Decode, function: Any) -> None:
         self.submit = submit
+        self._function = function
         self.outcome: Any = None
         self._decode = decode
 
@@ -229,7 +230,7 @@ class _Task:
         return may_run_again(self.submit.options)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self._decode(self.submit)
+        return self._decode(self.submit, self._function)
 
     def result(self, value: Any) -> None:
         self.outcome = value, None
@@ -256,8 +257,8 @@ def run_tasks_together(
     decode: Decode,
     run_coroutine: RunCoroutine,
 ) -> None:
-    """Run them as one and send what became of each, in their order. `decode` gives the arguments of one."""
-    members = [_Task(pb.Submit.FromString(task), decode) for task in tasks]
+    """Run them as one and send what became of each, in their order. `decode` gives the arguments of one, for the function."""
+    members = [_Task(pb.Submit.FromString(task), decode, function) for task in tasks]
     run_batch(function, members, is_whole, run_coroutine)
     for member in members:
         value, error = member.outcome

@@ -1,7 +1,9 @@
-"""Exceptions across the wire: as text and facts always, as an object where it can be pickled there and loaded here."""
+"""Exceptions across the wire: as text and facts always; as an object where it can be pickled there, and whoever gets it trusts
+the node with that; else a builtin one is made anew of its arguments, where these are plain data."""
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import linecache
 import traceback
@@ -19,11 +21,24 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 _MAX_FRAMES = 100
 
+_BUILTIN: dict[str, type[Exception]] = {
+    name: cls
+    for name, cls in vars(builtins).items()
+    if isinstance(cls, type) and issubclass(cls, Exception) and cls is not ExceptionGroup
+}
+"""Those that anybody may have made here: none does anything but keep its arguments."""
 
-def describe(error: BaseException, node_id: str, retry_on: Iterable[str] = ()) -> pb.ErrorInfo:
-    """All that the client is told about an exception. Never raises. `retry_on`: types after which its call runs again."""
+_OWN_FACTS = frozenset({"self", "code", "message", "frames", "retry_after_s", "may_have_run"})
+"""What an error has besides its details; a detail must not take its place."""
+
+
+def describe(
+    error: BaseException, node_id: str, retry_on: Iterable[str] = (), accept: str = codec.PICKLE
+) -> pb.ErrorInfo:
+    """All that the client is told about an exception. Never raises. `retry_on`: types after which its call runs again. `accept`:
+    what the client takes values as."""
     try:
-        info = _described(error, node_id)
+        info = _described(error, node_id, accept)
         if retry_on and is_named(type(error), retry_on):
             info.retriable = True
         return info
@@ -32,7 +47,7 @@ def describe(error: BaseException, node_id: str, retry_on: Iterable[str] = ()) -
         return pb.ErrorInfo(code="remote", node_id=node_id, type=type(error).__name__, message=text, traceback=text)
 
 
-def _described(error: BaseException, node_id: str) -> pb.ErrorInfo:
+def _described(error: BaseException, node_id: str, accept: str) -> pb.ErrorInfo:
     if isinstance(error, EasyRemoteError):
         details = {key: wire_text(value, 10_000) for key, value in error.details.items()}
         info = pb.ErrorInfo(code=error.code, message=_message(error), node_id=node_id, details=details)
@@ -45,16 +60,27 @@ def _described(error: BaseException, node_id: str) -> pb.ErrorInfo:
     info.traceback = _text(error)
     info.frames.extend(_frames(error.__traceback__))
     try:
-        encoded = codec.encode(error, "the exception")
-        if encoded.size <= INLINE_BYTES:
+        encoded = _as_object(error, accept)
+        if encoded is not None and encoded.size <= INLINE_BYTES:
             info.exception.CopyFrom(encoded.inline())
     except Exception:  # an exception that can't be pickled travels as text
         pass
     return info
 
 
-def rebuild(info: pb.ErrorInfo, attempt: int = 0) -> BaseException:
-    """The exception to raise here: its own type where that loads, with a RemoteError as its cause that has the traceback."""
+def _as_object(error: BaseException, accept: str) -> codec.Encoded | None:
+    if accept != codec.PLAIN:
+        return codec.encode(error, "the exception")
+    return (
+        codec.encode_plain(list(error.__reduce__()[1])) if _BUILTIN.get(type(error).__name__) is type(error) else None
+    )
+
+
+def rebuild(info: pb.ErrorInfo, attempt: int = 0, may_unpickle: bool = False) -> BaseException:
+    """The exception to raise here: its own type where that loads, with a RemoteError as its cause that has the traceback.
+
+    `may_unpickle`: whoever sent it is trusted to run code here. Never raises.
+    """
     if not info.traceback:
         return from_code(info.code, info.message, **_facts(info))
     where = f" on node '{info.node_id}'" if info.node_id else ""
@@ -67,7 +93,7 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0) -> BaseException:
         attempt=attempt,
         frames=tuple(RemoteFrame(f.file, f.line, f.function, f.source, f.is_ours) for f in info.frames),
     )
-    original = _original(info)
+    original = _original(info, may_unpickle)
     if original is None:
         return remote
     original.__cause__ = remote
@@ -76,11 +102,16 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0) -> BaseException:
     return original
 
 
-def _original(info: pb.ErrorInfo) -> BaseException | None:
+def _original(info: pb.ErrorInfo, may_unpickle: bool) -> BaseException | None:
     if not info.HasField("exception"):
         return None
+    encoded = codec.Encoded.of(info.exception)
     try:
-        error = codec.decode(codec.Encoded.of(info.exception))
+        if encoded.content_type == codec.PICKLE and not may_unpickle:
+            return None
+        error = codec.decode(encoded, may_unpickle)
+        if encoded.content_type == codec.PLAIN:
+            error = _BUILTIN[info.type](*error)
     except BaseException:  # its module may be missing here, or its constructor may want what it isn't given
         return None
     # SystemExit and KeyboardInterrupt of the function are its business and must not end this process.
@@ -88,7 +119,7 @@ def _original(info: pb.ErrorInfo) -> BaseException | None:
 
 
 def _facts(info: pb.ErrorInfo) -> dict[str, Any]:
-    facts: dict[str, Any] = dict(info.details)
+    facts: dict[str, Any] = {key: text for key, text in info.details.items() if key not in _OWN_FACTS}
     if info.code in ("lost", "worker_crashed"):
         facts["may_have_run"] = info.may_have_run
     if info.code in ("unavailable", "overloaded", "no_node", "node_gone", "jobs_unavailable") and info.retry_after_s:

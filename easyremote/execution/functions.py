@@ -80,16 +80,18 @@ def signature_of(spec: pb.FunctionSpec) -> inspect.Signature | None:
     """The remote function's signature; defaults are stand-ins that show as they do there."""
     if not spec.has_signature:
         return None
-    return inspect.Signature(
-        [
-            inspect.Parameter(
-                p.name,
-                inspect._ParameterKind(p.kind),
-                default=_Shown(p.default_text) if p.has_default else inspect.Parameter.empty,
-                annotation=_Shown(p.annotation_text) if p.annotation_text else inspect.Parameter.empty,
-            )
-            for p in spec.parameters
-        ]
+    try:
+        return inspect.Signature([_parameter(parameter) for parameter in spec.parameters])
+    except (ValueError, TypeError):  # its node says what can't be; what it takes is for it to check then
+        return None
+
+
+def _parameter(parameter: pb.Parameter) -> inspect.Parameter:
+    return inspect.Parameter(
+        parameter.name,
+        inspect._ParameterKind(parameter.kind),
+        default=_Shown(parameter.default_text) if parameter.has_default else inspect.Parameter.empty,
+        annotation=_Shown(parameter.annotation_text) if parameter.annotation_text else inspect.Parameter.empty,
     )
 
 

@@ -25,7 +25,9 @@ def begun_task(begun: mmap.mmap) -> int:
 
 
 class TaskEmitter(Emitter, Protocol):
-    """Where the results of tasks go."""
+    """Where the results of tasks go. `may_unpickle`: arguments may be pickles."""
+
+    may_unpickle: bool
 
     def failure(self, error: BaseException) -> None:
         """One task failed; the others go on."""
@@ -35,8 +37,15 @@ class TaskEmitter(Emitter, Protocol):
 class Tasks:
     """Taken one by one by the thread that runs them; others may take the rest away. Safe from any thread."""
 
-    def __init__(self, arguments: Sequence[bytes], skipped: Iterable[int] = (), begun: mmap.mmap | None = None) -> None:
-        """`begun`: memory into which the number of each task is written that is taken."""
+    def __init__(
+        self,
+        arguments: Sequence[bytes],
+        skipped: Iterable[int] = (),
+        begun: mmap.mmap | None = None,
+        content_type: str = codec.PICKLE,
+    ) -> None:
+        """`begun`: memory into which the number of each task is written that is taken. `content_type`: of their arguments."""
+        self.content_type = content_type
         self._begun = begun
         self._arguments = arguments
         self._skipped = set(skipped)
@@ -90,7 +99,7 @@ def run_tasks(
                 arguments = tasks.take()
                 if arguments is None:
                     break
-                args, kwargs = codec.decode_arguments(codec.Encoded(codec.PICKLE, [arguments]))
+                args, kwargs = _decoded(function, tasks, emitter, arguments)
                 emitter.item(_whole(call_checked(function, args, kwargs), run_coroutine))
             except (CallInterrupted, KeyboardInterrupt):
                 raise
@@ -101,6 +110,11 @@ def run_tasks(
         emitter.failed(error)
     finally:
         current.reset(token)
+
+
+def _decoded(function: Any, tasks: Tasks, emitter: TaskEmitter, arguments: bytes) -> Any:
+    encoded = codec.Encoded(tasks.content_type, [arguments], len(arguments))
+    return codec.decode_arguments(encoded, emitter.may_unpickle, function)
 
 
 def _whole(value: Any, run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any]) -> Any:

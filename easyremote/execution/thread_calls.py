@@ -53,6 +53,7 @@ class ThreadEmitter:
         self.packer = Packer()
         self.tasks: Tasks | None = None  # of a bundle
         self.values: Mapping[bytes, codec.Encoded] = {}  # what its arguments mention
+        self.may_unpickle = not submit.plain_only
         self._keep = submit.options.keep
         self._post_whole = post
         self._shared = shared
@@ -113,12 +114,12 @@ class ThreadEmitter:
             self._post_event(pb.Event(), "item", self._detached(item))
 
     def failure(self, error: BaseException) -> None:
-        self._post(pb.Event(failure=describe(error, self.node_id)))
+        self._post(pb.Event(failure=describe(error, self.node_id, accept=self._accept)))
 
     def result(self, value: Any, is_exhausted: bool = False) -> None:
         busy_s = time.perf_counter() - self._began if self._began else 0.0
         event = pb.Event(is_exhausted=is_exhausted, busy_s=busy_s)
-        encoded = codec.encode_as(value, "" if self._keep else self._accept)
+        encoded = codec.encode_as(value, codec.kept_as(self._accept) if self._keep else self._accept)
         if self._keep:
             event.result.kept.type = type_text(value)
             encoded = encoded.detached()
@@ -130,7 +131,7 @@ class ThreadEmitter:
     def failed(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
             self._buffer.flush()
-        self._post_event(pb.Event(error=describe(error, self.node_id, self._retry_on)), "error", None)
+        self._post_event(pb.Event(error=describe(error, self.node_id, self._retry_on, self._accept)), "error", None)
 
     def _send_output(self, is_stderr: bool, text: str) -> None:
         if not self.is_async:
@@ -198,7 +199,7 @@ def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitt
     try:
         if not emitter.entered():
             raise InterruptedError("cancelled before it began")
-        args, kwargs = _decoded(arguments, emitter) if emitter.tasks is None else ((), {})
+        args, kwargs = _decoded(function, arguments, emitter) if emitter.tasks is None else ((), {})
     except BaseException as error:
         emitter.left()
         emitter.failed(error)
@@ -214,15 +215,17 @@ def decode_and_run(function: Callable[..., Any], arguments: codec.Encoded, emitt
 
 async def decode_and_run_async(function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter) -> None:
     try:
-        args, kwargs = _decoded(arguments, emitter)
+        args, kwargs = _decoded(function, arguments, emitter)
     except BaseException as error:
         emitter.failed(error)
         return
     await run_async(function, args, kwargs, emitter)
 
 
-def _decoded(arguments: codec.Encoded, emitter: ThreadEmitter) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _decoded(
+    function: Callable[..., Any], arguments: codec.Encoded, emitter: ThreadEmitter
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not emitter.values:
-        return codec.decode_arguments(arguments)
-    with resolving(emitter.values, codec.decode):
-        return codec.decode_arguments(arguments)
+        return codec.decode_arguments(arguments, emitter.may_unpickle, function)
+    with resolving(emitter.values, lambda value: codec.decode(value, emitter.may_unpickle, function)):
+        return codec.decode_arguments(arguments, emitter.may_unpickle, function)

@@ -47,7 +47,7 @@ class Value:
 
     @property
     def encoded(self) -> Encoded:
-        return Encoded(PICKLE, self.parts)
+        return Encoded(self.ref.content_type, self.parts)
 
 
 class Surroundings(Protocol):
@@ -122,7 +122,9 @@ class ValueStore:
                 self._drop(value)
         self._make_room()
 
-    def keep(self, holder: Hashable, parts: Sequence[Part], type_text: str, file: str = "") -> pb.Ref:
+    def keep(
+        self, holder: Hashable, parts: Sequence[Part], type_text: str, file: str = "", content_type: str = PICKLE
+    ) -> pb.Ref:
         """A value that was made here, pinned until `settle(holder)`. `file`: the shared file that its parts lie in.
 
         Raises PayloadError for one that is larger than all may be together.
@@ -132,6 +134,7 @@ class ValueStore:
             part_bytes=[memoryview(part).nbytes for part in parts],
             type=type_text,
             node_id=self._node_id,
+            content_type=content_type,
         )
         value = Value(ref, _read_only(parts), file, pins=1, is_made=True)
         if value.size > self.bound_bytes:

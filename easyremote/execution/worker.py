@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import gc
 import json
 import mmap
@@ -158,7 +159,7 @@ class Worker:
             function = self._function(submit)
             args, kwargs = (), {}
             if submit.HasField("arguments"):
-                args, kwargs = self.arguments_of(submit)
+                args, kwargs = self.arguments_of(submit, function)
         except BaseException as error:
             emitter.failed(error)
         else:
@@ -176,19 +177,21 @@ class Worker:
             self.capture.flush()
             self.capture.buffer = None
 
-    def arguments_of(self, submit: pb.Submit) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments_of(self, submit: pb.Submit, function: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decoded, with the values that they mention. Raises where they can't be."""
-        with self._with_values(submit):
-            return codec.decode_arguments(from_payload(submit.arguments, self.shared))
+        with self._with_values(submit, function):
+            encoded = from_payload(submit.arguments, self.shared)
+            return codec.decode_arguments(encoded, not submit.plain_only, function)
 
-    def _with_values(self, submit: pb.Submit) -> contextlib.AbstractContextManager[None]:
-        return resolving({ref.ref_id: ref for ref in submit.refs}, self._load)
+    def _with_values(self, submit: pb.Submit, function: Any = None) -> contextlib.AbstractContextManager[None]:
+        load = functools.partial(self._load, may_unpickle=not submit.plain_only, function=function)
+        return resolving({ref.ref_id: ref for ref in submit.refs}, load)
 
-    def _load(self, ref: pb.Ref) -> Any:
+    def _load(self, ref: pb.Ref, may_unpickle: bool, function: Any) -> Any:
         """A value that lies in a shared file, which other workers map as well."""
         sizes = list(ref.part_bytes)
         view = self.shared.map(ref.shared_file, file_bytes(sizes)).toreadonly()
-        return codec.decode(codec.Encoded(codec.PICKLE, split(view, sizes)))
+        return codec.decode(codec.Encoded(ref.content_type, split(view, sizes)), may_unpickle, function)
 
     def _function(self, submit: pb.Submit) -> Callable[..., Any]:
         code = submit.code
@@ -217,19 +220,25 @@ class _Emitter:
         self.deadline = deadline_of(submit)
         self.credits = Credits(ITEMS_AHEAD)
         self.buffer = OutputBuffer(self._send_output)
-        self.tasks = Tasks(submit.tasks, submit.skipped_tasks, worker.begun) if submit.tasks else None
+        self.tasks = self._tasks_of(submit, worker) if submit.tasks else None
+        self.may_unpickle = not submit.plain_only
         self._looked = 0
         self.has_ended = False
         self.was_interrupted = False
         self.began = 0.0
         self._worker = worker
         self._items: list[bytes] = []
+        self._items_type = ""
         self._items_lock = threading.RLock()
         self._tasks_lock = threading.Lock()
         self._items_sent_at = 0.0
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
+
+    @staticmethod
+    def _tasks_of(submit: pb.Submit, worker: Worker) -> Tasks:
+        return Tasks(submit.tasks, submit.skipped_tasks, worker.begun, submit.tasks_content_type)
 
     def facts(self) -> CurrentCall:
         return facts_of(self.submit, self.node_id, self.deadline)
@@ -280,6 +289,10 @@ class _Emitter:
             return
         if self._is_printed_past_python() or not self.buffer.is_empty:
             self._worker.capture.flush()
+        content_type = codec.PLAIN if self.accept == codec.PLAIN else codec.PICKLE
+        if content_type != self._items_type:  # calls that run together may want theirs in different ones
+            self.flush_items()
+            self._items_type = content_type
         with self._items_lock:
             self._items.append(data)
             is_first = len(self._items) == 1
@@ -304,10 +317,11 @@ class _Emitter:
             if self._items:
                 data, self._items = self._items, []
                 self._items_sent_at = time.monotonic()
-                self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, items=pb.Items(data=data))))
+                items = pb.Items(data=data, content_type=self._items_type)
+                self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, items=items)))
 
     def failure(self, error: BaseException) -> None:
-        self._send(pb.Event(failure=describe(error, self.node_id, self.retry_on)))
+        self._send(pb.Event(failure=describe(error, self.node_id, self.retry_on, self.accept)))
 
     def tasks_changed(self, cancel: pb.Cancel) -> None:
         """Some of a bundle's tasks aren't wanted any more; or, when none are named, no more are to be begun here."""
@@ -326,7 +340,7 @@ class _Emitter:
         busy_s = time.perf_counter() - self.began
         rich_display.flush_figures()
         keep = self.submit.options.keep
-        encoded = codec.encode_as(value, "" if keep else self.accept)
+        encoded = codec.encode_as(value, codec.kept_as(self.accept) if keep else self.accept)
         self._worker.hold_interrupts()
         try:
             event = pb.Event(result=self._payload(encoded), is_exhausted=is_exhausted, busy_s=busy_s)
@@ -337,7 +351,7 @@ class _Emitter:
             self._worker.let_interrupts()
 
     def failed(self, error: BaseException) -> None:
-        self._end(pb.Event(error=describe(error, self.node_id, self.retry_on)))
+        self._end(pb.Event(error=describe(error, self.node_id, self.retry_on, self.accept)))
 
     def _payload(self, encoded: codec.Encoded) -> pb.Payload:
         return to_payload(encoded, self._worker.shared)

@@ -1,7 +1,8 @@
 """Values to payloads and back.
 
 A value becomes a list of parts: a pickle stream and, out of band, the buffers of arrays in it, which are never copied into the
-stream (PEP 574). Functions and classes of the notebook travel by value (cloudpickle). Other programs send JSON or raw bytes.
+stream (PEP 574). Functions and classes of the notebook travel by value (cloudpickle). Where a pickle isn't wanted, since whoever
+loads it runs what its sender likes, values travel as plain data (`wire.plain`). Other programs send JSON or raw bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 PICKLE = ""
 JSON = "application/json"
 RAW = "application/octet-stream"
+PLAIN = "application/x-easyremote-plain"
 
 SMALL_BYTES = 1024
 """A pickle stream up to this size may share its event, or its bundle, with others."""
@@ -184,6 +186,8 @@ def encode_as(value: Any, accept: str) -> Encoded:
     """Encode in the content type that the receiver asked for."""
     if accept == PICKLE:
         return encode(value)
+    if accept == PLAIN:
+        return encode_plain(value, "the result", _WHY_PLAIN)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return Encoded(RAW, [bytes(value)])
     try:
@@ -192,27 +196,46 @@ def encode_as(value: Any, accept: str) -> Encoded:
         raise PayloadError(f"the result, a {type(value).__qualname__}, can't be written as JSON: {error}") from error
 
 
+def kept_as(accept: str) -> str:
+    """The content type of a value that stays on its node, where results are to be of this one."""
+    return PLAIN if accept == PLAIN else PICKLE
+
+
 def encode_item(value: Any, accept: str) -> bytes | Encoded:
     """The same, but a small pickle as its bytes alone: it may leave together with others."""
-    small = pickled_small(value) if accept == PICKLE else None
+    small = pickled_small(value) if accept == PICKLE else plain_small(value) if accept == PLAIN else None
     return small if small is not None else encode_as(value, accept)
 
 
-def decode(encoded: Encoded) -> Any:
-    """The value. Raises PayloadError for an unknown content type, and whatever loading the value raises."""
+def decode(encoded: Encoded, may_unpickle: bool = True, function: Any = None) -> Any:
+    """The value. `may_unpickle`: a pickle may be loaded, which may run anything. `function`: its annotations name classes of
+    which plain data may make objects.
+
+    Raises PayloadError for a content type that is unknown or may not be, and whatever loading the value raises.
+    """
     data = encoded.parts[0]
-    if encoded.content_type == PICKLE:
+    if encoded.content_type == PICKLE and may_unpickle:
         return pickle.loads(data, buffers=encoded.parts[1:])
+    if encoded.content_type == PLAIN:
+        return _plain().decode(encoded.parts, function)
     if encoded.content_type == JSON:
         return json.loads(bytes(data))
     if encoded.content_type == RAW:
         return bytes(data)
+    if encoded.content_type == PICKLE:
+        raise PayloadError(
+            "a pickle came, which may run anything where it is loaded, from somebody who isn't trusted with that"
+        )
     raise PayloadError(f"unknown content type '{encoded.content_type}'; the other side may be a newer version")
 
 
-def decode_arguments(encoded: Encoded) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_arguments(
+    encoded: Encoded, may_unpickle: bool = True, function: Any = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The pair (args, kwargs). JSON carries an array of positional or an object of named arguments; raw bytes are one."""
-    value = decode(encoded)
+    if encoded.content_type == PLAIN:
+        return _plain().decode_arguments(encoded.parts, function)
+    value = decode(encoded, may_unpickle)
     if encoded.content_type == RAW:
         return (value,), {}
     if encoded.content_type == JSON:
@@ -234,6 +257,71 @@ def _json_default(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         return value.tolist()
     raise TypeError(f"a {type(value).__qualname__} is not JSON")
+
+
+# ---- plain data ------------------------------------------------------------------------------------------------------
+
+_WHY_PLAIN = "its caller doesn't load pickles from this node"
+
+
+def _plain() -> Any:
+    """Loaded where plain data are used, which is where somebody isn't trusted."""
+    from easyremote.wire import plain
+
+    return plain
+
+
+def encode_plain(value: Any, name: str = "value", why: str = "") -> Encoded:
+    """The value as plain data. Raises UnpicklableError, which says `why` it must be, for one that isn't."""
+    return Encoded(PLAIN, _plain().encode(value, name, why))
+
+
+def plain_small(value: Any) -> bytes | None:
+    """The stream of a small plain value; None for anything else."""
+    return _plain().small(value, SMALL_BYTES)
+
+
+class Pickles:
+    """How a client encodes arguments that may be anything."""
+
+    content_type = PICKLE
+
+    @staticmethod
+    def small(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+        """The stream alone, where it is all, small, and quickly made."""
+        return pickled_small((args, kwargs))
+
+    @staticmethod
+    def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:
+        return encode_arguments(args, kwargs, names)
+
+    @staticmethod
+    def value(value: Any, max_parts: int) -> Encoded:
+        """One with fewer parts than it may have is as good as it gets."""
+        encoded = encode(value)
+        return encoded if len(encoded.parts) <= max_parts else encode_whole(value)
+
+
+class PlainData(Pickles):
+    """The same for a client that may make calls and not ship code."""
+
+    content_type = PLAIN
+
+    _WHY = "this client's token allows calls and not code, and anything else could be code"
+
+    @staticmethod
+    def small(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+        return _plain().small([list(args), kwargs], SMALL_BYTES)
+
+    @staticmethod
+    def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:
+        with mentioning() as refs:
+            parts = _plain().encode_arguments(args, kwargs, names, PlainData._WHY)
+        return Encoded(PLAIN, parts, refs=tuple(refs.values()))
+
+    @staticmethod
+    def value(value: Any, max_parts: int) -> Encoded:
+        return Encoded(PLAIN, _plain().encode(value, "value", PlainData._WHY, max_parts))
 
 
 # ---- what exactly can't be pickled -----------------------------------------------------------------------------------

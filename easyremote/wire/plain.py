@@ -31,8 +31,6 @@ from easyremote.wire.references import Handle, resolve
 if TYPE_CHECKING:
     from easyremote.wire.codec import Part
 
-PLAIN = "application/x-easyremote-plain"
-
 ALLOWED = (
     "None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, slice, date, time, datetime, "
     "timedelta, Decimal, UUID, Path, numpy arrays and scalars of numbers, times and text, and dataclasses, NamedTuples and Enums"
@@ -47,18 +45,16 @@ MAX_STREAM_BYTES = 64 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
 """Bytes and texts from this size on lie out of band, where there are some."""
 
-_EMPTY = KnownTypes()
-
 
 # ---- values to bytes -------------------------------------------------------------------------------------------------
 
 
-def encode(value: Any, name: str = "value", why: str = "") -> list[Part]:
-    """The stream and its buffers. `name` is what the error calls the value, `why` tells why it must be plain.
+def encode(value: Any, name: str = "value", why: str = "", max_parts: int = sys.maxsize) -> list[Part]:
+    """The stream and its buffers, so many at most. `name` is what the error calls the value, `why` tells why it must be plain.
 
     Raises UnpicklableError, whose `path` leads to the part at fault.
     """
-    parts = _encoded(value)
+    parts = _encoded(value, max_parts)
     if isinstance(parts, Exception):
         raise _not_plain(value, name, why, parts) from parts
     return parts
@@ -78,18 +74,16 @@ def encode_arguments(
 
 
 def small(value: Any, limit: int) -> bytes | None:
-    """The stream alone, where it is all and no longer than this; None for anything else."""
-    encoder = _Encoder()
+    """The stream alone, where it is all, no longer than this, and names nothing else; None for anything else."""
+    encoder = _Encoder(may_name=False)
     try:
         data = encoder.stream(value)
-    except UsageError:
-        raise
     except Exception:
         return None
     return data if len(data) <= limit and not encoder.buffers else None
 
 
-def _encoded(value: Any) -> list[Part] | Exception:
+def _encoded(value: Any, max_parts: int = sys.maxsize) -> list[Part] | Exception:
     """Parts, or why there are none."""
     encoder = _Encoder()
     try:
@@ -97,6 +91,9 @@ def _encoded(value: Any) -> list[Part] | Exception:
         if len(data) > LARGE_BYTES:
             encoder = _Encoder()
             data = encoder.stream(_outlined(value))
+        if len(encoder.buffers) >= max_parts:
+            encoder = _Encoder(is_whole=True)
+            data = encoder.stream(value)
     except UsageError:  # says by itself what is wrong, e.g. a Ref of a client that is closed
         raise
     except Exception as error:
@@ -109,8 +106,11 @@ def _encoded(value: Any) -> list[Part] | Exception:
 class _Encoder:
     """One value."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_whole: bool = False, may_name: bool = True) -> None:
+        """`is_whole`: all lies in the stream. `may_name`: values that are elsewhere may be named."""
+        self.may_name = may_name
         self.buffers: list[Part] = []
+        self.is_whole = is_whole
 
     def stream(self, value: Any) -> bytes:
         packb: Any = msgpack.packb  # its stubs say that it may give None
@@ -133,7 +133,7 @@ class _Encoder:
             return write(value)
         if cls is _Large:
             return kinds.large(value.value, self)
-        if isinstance(value, Handle):
+        if isinstance(value, Handle) and self.may_name:
             return kinds.reference(value.mentioned())
         if isinstance(value, _numpy_kinds()):
             return kinds.array(value, self)
@@ -171,14 +171,14 @@ def _numpy_kinds() -> tuple[type, ...]:
 # ---- bytes to values -------------------------------------------------------------------------------------------------
 
 
-def decode(parts: Sequence[Part], known: KnownTypes = _EMPTY) -> Any:
-    """The value. Raises PayloadError."""
-    return _Decoder(parts[1:], known).value(parts[0])
+def decode(parts: Sequence[Part], function: Any = None) -> Any:
+    """The value. `function`: its annotations name classes that are known. Raises PayloadError."""
+    return _Decoder(parts[1:], KnownTypes(function)).value(parts[0])
 
 
-def decode_arguments(parts: Sequence[Part], known: KnownTypes = _EMPTY) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_arguments(parts: Sequence[Part], function: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The pair (args, kwargs)."""
-    value = decode(parts, known)
+    value = decode(parts, function)
     match value:
         case [list(args), dict(kwargs)] if all(isinstance(key, str) for key in kwargs):
             return tuple(args), kwargs

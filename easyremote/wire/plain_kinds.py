@@ -12,6 +12,7 @@ import enum
 import os
 import re
 import struct
+import sys
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict
@@ -140,7 +141,9 @@ def array(value: Any, encoder: Encoder) -> list[Any]:
     if value.nbytes:
         flat = numpy.ascontiguousarray(value).reshape(-1) if order == "C" else value.reshape(-1, order="F")
         data = memoryview(flat.view(numpy.uint8))  # pyright: ignore[reportArgumentType] - has a buffer
-        limit = _INLINE_BYTES if len(encoder.buffers) < _FEW_BUFFERS else _LARGE_ARRAY
+        limit = (
+            sys.maxsize if encoder.is_whole else _INLINE_BYTES if len(encoder.buffers) < _FEW_BUFFERS else _LARGE_ARRAY
+        )
         data = encoder.out_of_band(data) if data.nbytes >= limit else bytes(data)
     return _mark(b"a", value.dtype.str, list(value.shape), order, data)
 

@@ -114,6 +114,7 @@ class Gathering:
 
     call_id = b"c" * 16
     node_id = "n"
+    may_unpickle = True
 
     def __init__(self) -> None:
         self.came: list[Any] = []

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from easyremote import PayloadError, UnpicklableError, UsageError
 from easyremote.wire import plain, plain_kinds
-from easyremote.wire.known_types import KnownTypes, register_type
+from easyremote.wire.known_types import register_type
 
 
 class Colour(enum.Enum):
@@ -51,7 +51,7 @@ class Order:
 def takes(order: Order) -> None: ...
 
 
-KNOWN = KnownTypes(takes)
+KNOWN = takes
 
 
 def there_and_back(value: Any) -> Any:

@@ -458,7 +458,7 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "skipped_tasks", "earlier", "hedge_of", "grant", "plain_only", "owner", "allowed_nodes", "refs", "seal")
+    __slots__ = ("call_id", "function", "code", "arguments", "options", "attempt", "again", "seen_attempt", "seen_seq", "taken_seq", "seen_item", "seen_end", "nodes_may_return", "attempt_floor", "tasks", "tasks_content_type", "skipped_tasks", "earlier", "hedge_of", "grant", "plain_only", "owner", "allowed_nodes", "refs", "seal")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -474,6 +474,7 @@ class Submit(_message.Message):
     NODES_MAY_RETURN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FLOOR_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_TASKS_FIELD_NUMBER: _ClassVar[int]
     EARLIER_FIELD_NUMBER: _ClassVar[int]
     HEDGE_OF_FIELD_NUMBER: _ClassVar[int]
@@ -498,6 +499,7 @@ class Submit(_message.Message):
     nodes_may_return: bool
     attempt_floor: int
     tasks: _containers.RepeatedScalarFieldContainer[bytes]
+    tasks_content_type: str
     skipped_tasks: _containers.RepeatedScalarFieldContainer[int]
     earlier: _containers.RepeatedCompositeFieldContainer[ErrorInfo]
     hedge_of: bytes
@@ -507,21 +509,23 @@ class Submit(_message.Message):
     allowed_nodes: _containers.RepeatedScalarFieldContainer[str]
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
     seal: Seal
-    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., plain_only: _Optional[bool] = ..., owner: _Optional[str] = ..., allowed_nodes: _Optional[_Iterable[str]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., tasks_content_type: _Optional[str] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., plain_only: _Optional[bool] = ..., owner: _Optional[str] = ..., allowed_nodes: _Optional[_Iterable[str]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
 
 class Ref(_message.Message):
-    __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file")
+    __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file", "content_type")
     REF_ID_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     SHARED_FILE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     ref_id: bytes
     part_bytes: _containers.RepeatedScalarFieldContainer[int]
     type: str
     node_id: str
     shared_file: str
-    def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ...) -> None: ...
+    content_type: str
+    def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ..., content_type: _Optional[str] = ...) -> None: ...
 
 class Seal(_message.Message):
     __slots__ = ("statement", "signature", "admission", "admissions", "mac")
@@ -882,10 +886,12 @@ class Event(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., busy_s: _Optional[float] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class Items(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "content_type")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     data: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, data: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    content_type: str
+    def __init__(self, data: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ...) -> None: ...
 
 class Returned(_message.Message):
     __slots__ = ("first", "stop")
