@@ -17,7 +17,7 @@ from easyremote import foreign
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
-from easyremote.presenting import DefaultPresenter, Presenter, bundle_of, tell_waiting
+from easyremote.presenting import DefaultPresenter, Presenter, present, tell_waiting
 from easyremote.retrying import tell_of_attempts
 from easyremote.transport.loop import shared_loop
 from easyremote.waiting import NOTE_AFTER_S, WaitingNote
@@ -605,13 +605,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             presenter.output(True, f"easyremote: {' and '.join(texts)} from before were left out\n")
         if arrived.note is not None:
             tell_waiting(presenter, arrived.note)
-        if event.HasField("output"):
-            presenter.output(event.output.is_stderr, event.output.text)
-        elif event.HasField("display"):
-            data = bytes(arrived.encoded.parts[0]) if arrived.encoded is not None else b""
-            presenter.display(event.display, bundle_of(data))
-        elif event.HasField("progress"):
-            presenter.progress(event.progress)
+        data = bytes(arrived.encoded.parts[0]) if arrived.encoded is not None else b""
+        present(presenter, event, data, self._may_unpickle, self.node)
 
     def _values(self, arrived: _Arrived) -> Iterator[Any]:
         """The values of an event that has some."""
@@ -636,9 +631,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             raise self._unloadable(error) from error
 
     def _unloadable(self, error: Exception) -> PayloadError:
-        what = f"what '{self.function}' returned on node '{self.node}' can't be loaded here"
+        what = f"what '{self.function}' returned on node '{foreign.name(self.node)}' can't be loaded here"
         if not self._may_unpickle and isinstance(error, PayloadError):
-            return PayloadError(f"{what}: {error}. {_TAKES_PLAIN}")
+            return PayloadError(f"{what}: {foreign.text(str(error))}. {_TAKES_PLAIN}")
         return PayloadError(f"{what}: {type(error).__name__}: {error}")
 
     def _resolve(self) -> tuple[Any, BaseException | None]:

@@ -58,9 +58,9 @@ class FailedAttempt:
     traceback: str = ""
 
     def __str__(self) -> str:
-        where = f" on node '{self.node}'" if self.node else ""
-        text = self.message.strip().partition("\n")[0]
-        return f"attempt {self.number}{where}: {self.type}{': ' if text else ''}{text}"
+        where = f" on node '{foreign.name(self.node)}'" if self.node else ""
+        text = foreign.name(self.message.strip().partition("\n")[0], 1000)
+        return f"attempt {self.number}{where}: {foreign.name(self.type)}{': ' if text else ''}{text}"
 
 
 class EasyRemoteError(Exception):
@@ -265,21 +265,27 @@ class RemoteError(EasyRemoteError):
     def _render_traceback_(self) -> list[str]:
         from easyremote.tracebacks import render
 
-        where = f", on node {self.node}" if self.node else ""
+        where = f", on node {foreign.name(self.node)}" if self.node else ""
         return render(self.remote_type or type(self).__name__, self.remote_message, self.frames, where)
 
 
 class RemoteFrame:
-    """One frame of a remote traceback: `file`, `line`, `function`, `source`, and `is_ours` for EasyRemote's own."""
+    """One frame of a remote traceback: `file`, `line`, `function`, `source`, and `is_ours` for EasyRemote's own.
 
-    __slots__ = ("file", "function", "is_ours", "line", "source")
+    `is_foreign`: its node isn't trusted, so that no file of this machine is read because it names it.
+    """
 
-    def __init__(self, file: str, line: int, function: str, source: str, is_ours: bool) -> None:
+    __slots__ = ("file", "function", "is_foreign", "is_ours", "line", "source")
+
+    def __init__(
+        self, file: str, line: int, function: str, source: str, is_ours: bool, is_foreign: bool = False
+    ) -> None:
         self.file = file
         self.line = line
         self.function = function
         self.source = source
         self.is_ours = is_ours
+        self.is_foreign = is_foreign
 
 
 class CallLost(EasyRemoteError):

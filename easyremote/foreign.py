@@ -42,7 +42,7 @@ def traceback(text: str, most: int = TRACEBACK_CHARACTERS) -> str:
     """The same, cut in its middle."""
     if len(text) > most:
         text = f"{text[: most // 2]}\n... {len(text) - most:,} characters left out ...\n{text[-(most // 2) :]}"
-    return _IN_A_TEXT.sub(_escaped, text.replace("\r\n", "\n"))
+    return _STACKED.sub(r"\1", _IN_A_TEXT.sub(_escaped, text.replace("\r\n", "\n")))
 
 
 def printed(text: str) -> str:

@@ -27,7 +27,7 @@ from easyremote.errors import (
 )
 from easyremote.execution.failure import rebuild
 from easyremote.model import JobInfo
-from easyremote.presenting import Presenter, bundle_of
+from easyremote.presenting import Presenter, present
 from easyremote.runtime import random_id
 from easyremote.transport.transfers import memory_for, place
 from easyremote.wire import codec
@@ -436,22 +436,20 @@ def replay(connection: Connection, job: Job[Any], presenter: Presenter, follow: 
         if not request.after and page.jobs[0].dropped_events:
             presenter.output(True, _left_out(page.jobs[0].dropped_events))
         for numbered in page.events:
-            _show(connection, request.job_id, numbered.event, presenter)
+            _show(connection, request.job_id, numbered.event, presenter, page.jobs[0].node_id)
             request.after = numbered.number
         if page.is_all or not (page.events or follow):
             return page.events[-1].event if page.is_all and page.events else None
 
 
-def _show(connection: Connection, job_id: bytes, event: pb.Event, presenter: Presenter) -> None:
-    if event.HasField("output"):
-        presenter.output(event.output.is_stderr, event.output.text)
-    elif event.HasField("progress"):
-        presenter.progress(event.progress)
-    elif event.HasField("display"):
+def _show(connection: Connection, job_id: bytes, event: pb.Event, presenter: Presenter, node: str) -> None:
+    data = b""
+    if event.HasField("display"):
         payload = event.display.bundle
         is_large = payload.HasField("blob")
         encoded = connection.run(fetch(connection, job_id, payload)) if is_large else codec.Encoded.of(payload)
-        presenter.display(event.display, bundle_of(bytes(encoded.parts[0])))
+        data = bytes(encoded.parts[0])
+    present(presenter, event, data, connection.may_unpickle, node)
 
 
 def _left_out(count: int) -> str:

@@ -8,6 +8,8 @@ import sys
 from typing import Any, Protocol
 
 from easyremote import foreign
+from easyremote.errors import PayloadError
+from easyremote.sandbox import sandboxed
 from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -45,6 +47,27 @@ class DefaultPresenter:
         self.output(True, f"\r{progress_line(progress)}" + ("\n" if 0 < progress.total <= progress.done else ""))
 
 
+def present(presenter: Presenter, event: pb.Event, bundle_json: bytes, is_trusted: bool, node: str) -> None:
+    """Show an event that isn't a value. `is_trusted`: its node may run code here; else only what does nothing is shown."""
+    if event.HasField("output"):
+        text = event.output.text
+        presenter.output(event.output.is_stderr, text if is_trusted else foreign.printed(text))
+    elif event.HasField("display"):
+        display, bundle = event.display, bundle_of(bundle_json)
+        if not is_trusted:
+            bundle = sandboxed(bundle, node)
+            if display.display_id:  # else it could change what this notebook itself shows
+                display = pb.Display(
+                    display_id=f"{node}:{display.display_id}",
+                    update=display.update,
+                    clear=display.clear,
+                    wait=display.wait,
+                )
+        presenter.display(display, bundle)
+    elif event.HasField("progress"):
+        presenter.progress(event.progress)
+
+
 def tell_waiting(presenter: Presenter, note: WaitingNote) -> None:
     """Why the call waits: as the presenter's `waiting(note)` shows it, where it has one, else on standard error."""
     show = getattr(presenter, "waiting", None)
@@ -77,4 +100,11 @@ def running_ipython() -> Any:
 
 
 def bundle_of(payload_json: bytes) -> dict[str, Any]:
-    return json.loads(payload_json) if payload_json else {"data": {}, "metadata": {}}
+    """What a node sent as a display. Raises PayloadError when it is nothing of the kind."""
+    try:
+        bundle = json.loads(payload_json) if payload_json else {}
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"a display came that isn't JSON: {error}") from None
+    if not isinstance(bundle, dict) or not isinstance(bundle.get("data", {}), dict):
+        raise PayloadError("a display came that is no mime bundle")
+    return {"data": {}, "metadata": {}} | bundle

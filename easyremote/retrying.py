@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
+from easyremote import foreign
 from easyremote.core.retrying import MAX_BACKOFF_S
 from easyremote.errors import EasyRemoteError, FailedAttempt, UsageError
 from easyremote.execution.retriable import name_of
@@ -76,12 +77,12 @@ def tell_of_attempts(error: BaseException, info: pb.ErrorInfo, attempt: int) -> 
     ours = error if isinstance(error, EasyRemoteError) else error.__cause__
     if isinstance(ours, EasyRemoteError):
         ours.attempts = attempts
-    where = f" on node '{info.node_id}'" if info.node_id else ""
+    where = f" on node '{foreign.name(info.node_id)}'" if info.node_id else ""
     lines = [
         f"easyremote: this was attempt {max(attempt, len(attempts) + 1)}{where}{'' if attempts else ', the only one'}"
     ]
     if why_not:
-        lines[0] += f"; {why_not}, so it isn't run again"
+        lines[0] += f"; {foreign.name(why_not)}, so it isn't run again"
     lines += [f"  {earlier}" for earlier in attempts]
     with contextlib.suppress(Exception):  # an exception class may forbid attributes
         error.add_note("\n".join(lines))

@@ -77,7 +77,8 @@ def _block(frame: Frame) -> list[str]:
 
 
 def _around(frame: Frame) -> Iterator[tuple[int, str]]:
-    lines = linecache.getlines(frame.file)
+    is_foreign = getattr(frame, "is_foreign", False)
+    lines = linecache.getlines(frame.file) if not is_foreign or _is_cell(frame.file) else []
     if not lines or not 1 <= frame.line <= len(lines):
         if frame.source:
             yield frame.line, frame.source
@@ -95,6 +96,11 @@ def _place(file: str) -> str:
         return f"Cell {_GREEN}In[{match[1]}]{_OFF}"
     number = _cell_number(file)
     return f"Cell {_GREEN}In[{number}]{_OFF}" if number is not None else f"File {_GREEN}{file}{_OFF}"
+
+
+def _is_cell(file: str) -> bool:
+    """Whether it is a cell of this notebook, whose lines are known here already."""
+    return _CELL.fullmatch(file) is not None or _cell_number(file) is not None
 
 
 def _cell_number(file: str) -> Any:

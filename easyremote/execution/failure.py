@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+from easyremote import foreign
 from easyremote.config import INLINE_BYTES, TRACEBACK_BYTES
 from easyremote.errors import EasyRemoteError, RemoteError, RemoteFrame, from_code
 from easyremote.execution.output import wire_text
@@ -83,7 +84,9 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0, may_unpickle: bool = False) ->
     """
     if not info.traceback:
         return from_code(info.code, info.message, **_facts(info))
-    where = f" on node '{info.node_id}'" if info.node_id else ""
+    if not may_unpickle:
+        info = _harmless(info)
+    where = f" on node '{foreign.name(info.node_id)}'" if info.node_id else ""
     remote = RemoteError(
         f"{info.type}: {info.message}{where}" if info.message else f"{info.type}{where}",
         remote_type=info.type,
@@ -91,7 +94,9 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0, may_unpickle: bool = False) ->
         remote_traceback=info.traceback,
         node=info.node_id,
         attempt=attempt,
-        frames=tuple(RemoteFrame(f.file, f.line, f.function, f.source, f.is_ours) for f in info.frames),
+        frames=tuple(
+            RemoteFrame(f.file, f.line, f.function, f.source, f.is_ours, not may_unpickle) for f in info.frames
+        ),
     )
     original = _original(info, may_unpickle)
     if original is None:
@@ -100,6 +105,19 @@ def rebuild(info: pb.ErrorInfo, attempt: int = 0, may_unpickle: bool = False) ->
     with contextlib.suppress(Exception):  # an exception class may forbid attributes
         original._render_traceback_ = remote._render_traceback_  # type: ignore[attr-defined]
     return original
+
+
+def _harmless(info: pb.ErrorInfo) -> pb.ErrorInfo:
+    """The same with texts that do nothing where they are shown."""
+    shown = pb.ErrorInfo()
+    shown.CopyFrom(info)
+    shown.type = foreign.name(info.type)
+    shown.message = foreign.text(info.message)
+    shown.traceback = foreign.traceback(info.traceback)
+    for frame in shown.frames:
+        frame.file, frame.function = foreign.name(frame.file, 1000), foreign.name(frame.function)
+        frame.source = foreign.name(frame.source, 400)
+    return shown
 
 
 def _original(info: pb.ErrorInfo, may_unpickle: bool) -> BaseException | None:
@@ -111,7 +129,7 @@ def _original(info: pb.ErrorInfo, may_unpickle: bool) -> BaseException | None:
             return None
         error = codec.decode(encoded, may_unpickle)
         if encoded.content_type == codec.PLAIN:
-            error = _BUILTIN[info.type](*error)
+            error = _BUILTIN[info.type](*(foreign.text(part) if isinstance(part, str) else part for part in error))
     except BaseException:  # its module may be missing here, or its constructor may want what it isn't given
         return None
     # SystemExit and KeyboardInterrupt of the function are its business and must not end this process.

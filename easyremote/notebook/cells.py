@@ -14,6 +14,7 @@ from easyremote.errors import UsageError
 from easyremote.notebook.display import NotebookPresenter, RemoteValue
 from easyremote.presenting import Presenter
 from easyremote.runtime import python_minor, this_runtime
+from easyremote.sandbox import sandboxed
 from easyremote.wire import codec
 from easyremote.wire.references import mentioning
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -64,12 +65,17 @@ def close_session(client: Client, node: str, session_id: str) -> None:
     options.start_call("close session", (code, codec.encode(None)), nothing, session_id).result()
 
 
-def take_outcome(outcome: dict[str, Any], namespace: dict[str, Any]) -> Any:
-    """Put what was brought back into the namespace; the value of the cell's last expression, or how it looks, or None."""
+def take_outcome(outcome: dict[str, Any], namespace: dict[str, Any], stranger: str = "") -> Any:
+    """Put what was brought back into the namespace; the value of the cell's last expression, or how it looks, or None.
+
+    `stranger`: the node, where it isn't trusted to run code here.
+    """
     namespace.update(outcome["names"])
     if "value" in outcome:
         return outcome["value"]
-    return RemoteValue(outcome["bundle"]) if "bundle" in outcome else None
+    if "bundle" not in outcome:
+        return None
+    return RemoteValue(sandboxed(outcome["bundle"], stranger) if stranger else outcome["bundle"])
 
 
 def names_from(text: str | None) -> list[str]:

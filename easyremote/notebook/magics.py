@@ -129,7 +129,7 @@ class EasyRemoteMagics(Magics):
             name=options.name,
             timeout=options.timeout,
         )
-        return take_outcome(call.result(), namespace)
+        return take_outcome(call.result(), namespace, "" if call._may_unpickle else call.node)
 
     def _cell_number(self) -> int:
         """The N of this cell's In[N]. While a cell runs, IPython's own counter is one further, but for older versions."""

@@ -102,7 +102,7 @@ def failure(text: str, file: str = "") -> pb.Event:
 
 
 def result(value: Any = None) -> pb.Event:
-    return pb.Event(result=codec.encode(value).inline())
+    return pb.Event(result=codec.PlainData.value(value, 1).inline())
 
 
 class HostileNode:
