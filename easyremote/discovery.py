@@ -23,11 +23,11 @@ from easyremote.errors import GatewayNotFound, UsageError
 from easyremote.security import credentials
 from easyremote.security.credentials import Credential
 from easyremote.security.files import check_private, config_folder, read_private, write_private
+from easyremote.security.files import state_folder as state_folder
 
 ADDRESS_VARIABLE = "EASYREMOTE_ADDRESS"
 TOKEN_VARIABLE = "EASYREMOTE_TOKEN"
 RUNTIME_VARIABLE = "EASYREMOTE_RUNTIME_DIR"
-STATE_VARIABLE = "EASYREMOTE_STATE_DIR"
 LOCAL_SOCKET_VARIABLE = "EASYREMOTE_LOCAL_SOCKET"
 """Set to 0: processes of one host talk over gRPC as well, as between machines."""
 
@@ -101,11 +101,6 @@ def runtime_folder() -> Path:
         folder = Path(platformdirs.user_cache_dir("easyremote")) / "run"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def state_folder() -> Path:
-    """Where a gateway keeps what is to outlive it. It isn't made here."""
-    return Path(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("easyremote"))
 
 
 def publish(record: ConnectionFile) -> Path:

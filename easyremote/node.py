@@ -24,6 +24,7 @@ from easyremote.execution.sandbox import Sandbox, check
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
 from easyremote.retrying import RetryOn
 from easyremote.security.audit import node_path, open_log
+from easyremote.security.consent import CODE_MODES, consent_of
 from easyremote.security.joining import is_invitation
 from easyremote.serving import Engine, Registered
 from easyremote.sizes import parse_size
@@ -45,7 +46,10 @@ class ComputeNode:
     read and change it. `slots`: calls that it runs at once (1 to 4096; default: the CPUs, at least 4).
     `labels`: facts for people and for choosing. `price`: what one second of one call costs, in a unit of your choice.
     `value_memory`: what values of refs may take here beyond those that running calls use, as bytes or as text ("8GiB"; default: a
-    quarter of the machine's memory).
+    quarter of the machine's memory). `code`: whose code, and whose calls, it takes: "signed" takes only calls that are sealed and
+    signed by a key in its `authorized_keys`; "any" takes all that the gateway brings; "none" likewise, but no code, only calls of
+    the functions that are registered here; "auto" is "any" at your own gateway on this machine, and "signed" elsewhere. See
+    docs/keys.md.
 
     What calls that say what they need may have of it, found by itself where nothing is said: `cpus` (processors), `memory`
     (bytes, or "64GiB"), `gpus` (how many, or a list of their indexes; 0: none), `gpu_memory` (of each GPU at most). See
@@ -77,7 +81,11 @@ class ComputeNode:
         worker_memory: Size | None = None,
         sandbox: Sandbox | bool = False,
         audit: str | os.PathLike[str] | bool | None = None,
+        code: str = "auto",
     ) -> None:
+        if code not in CODE_MODES:
+            raise UsageError(f"code is one of {', '.join(map(repr, CODE_MODES))}, not {code!r}")
+        self._code = code
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
         if node_id is not None and not (1 <= len(node_id) <= 200 and node_id.isprintable()):
@@ -289,7 +297,10 @@ class ComputeNode:
         found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
         self._state.capacity.CopyFrom(found)
         audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
-        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined)
+        consent = await asyncio.to_thread(consent_of, self.node_id, self._code, endpoint.is_own)
+        self._state.sealed_only = consent.sealed_only
+        self._state.identity = consent.identity.public.data if consent.identity is not None else b""
+        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined, consent)
         engine.functions = self._functions
         engine.audit = audit
         await engine.start(connect_timeout)

@@ -35,7 +35,7 @@ from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import to_payload
 from easyremote.execution.pool import WorkerDied, WorkerProcess
-from easyremote.execution.pools import WorkerPools
+from easyremote.execution.pools import NO_LIMITS, Limits, WorkerPools
 from easyremote.execution.retriable import is_named
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
@@ -44,6 +44,7 @@ from easyremote.execution.values import Value, ValueStore
 from easyremote.node_values import NodeValues, by_id, files_for_worker
 from easyremote.runtime import python_minor, random_id, this_runtime
 from easyremote.security.audit import AuditLog
+from easyremote.security.consent import Consent
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -94,6 +95,7 @@ class _Run:
         self.member: Member | None = None  # of a batch
         self.owed = 0  # credits held back while the window is closed
         self.values: list[Value] = []  # of the refs in its arguments
+        self.limits = NO_LIMITS  # of the key that it comes from
 
 
 _Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"]
@@ -110,7 +112,9 @@ class Engine:
         state: pb.NodeState,
         value_bytes: int = 1 << 30,
         confined: Confinement | None = None,
+        consent: Consent | None = None,
     ) -> None:
+        """`consent`: decides which calls it takes; without it takes all that its gateway sends."""
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
@@ -119,6 +123,7 @@ class Engine:
         self._shared = SharedFiles()
         self._value_bytes = value_bytes
         self._endpoint = endpoint
+        self._consent = consent
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         told = {"secrets": (endpoint.token,), "shared": tuple(self._shared.folders)}
@@ -132,6 +137,8 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_routing = False
         self.audit: AuditLog | None = None
+        self._looked_up: discovery.Endpoint | None = None
+        self._is_own_after_all = False
 
     # ---- its life ------------------------------------------------------------------------------------------------
 
@@ -161,6 +168,8 @@ class Engine:
         except BaseException:
             self._threads.close()  # some Pythons need them started ahead
             await self._close_audit()
+            if self._consent is not None:
+                self._consent.close()
             raise
         routing.install()
         self._is_routing = True
@@ -186,6 +195,8 @@ class Engine:
         await self.values.close()
         await self._transfers.close()
         await self._pools.close()
+        if self._consent is not None:
+            self._consent.close()
         self._threads.close()
         if self._async_loop is not None and self._async_thread is not None:
             self._async_loop.call_soon_threadsafe(self._async_loop.stop)
@@ -302,6 +313,8 @@ class Engine:
         if attempt.deadline is not None:
             submit.options.timeout_s = left_s(attempt.deadline)
         try:
+            if self._consent is not None:
+                self._check_consent(self._consent, attempt_run)
             if submit.HasField("code"):
                 if submit.plain_only:
                     raise ConsentError(_NO_CODE)
@@ -326,6 +339,24 @@ class Engine:
                 self._run_in_thread(attempt_run, registered, codec.Encoded.of(submit.arguments))
         except Exception as error:
             self._fail(attempt_run, error)
+
+    def _check_consent(self, consent: Consent, attempt_run: _Run) -> None:
+        """Whether the call may run, before anything of it is used. Raises ConsentError."""
+        submit = attempt_run.attempt.submit
+        registered = self.functions.get(submit.function)
+        retries = registered.spec.retry.retries if registered is not None else 0
+        permit = consent.begin(submit, retries, not consent.trusts_own or self._is_own_gateway())
+        if permit is not None and permit.rights is not None:
+            rights = permit.rights
+            attempt_run.limits = Limits(rights.memory_bytes, rights.gpus is not None)
+
+    def _is_own_gateway(self) -> bool:
+        """Whether it is this user's own. Looked up again where it wasn't: it may have said so a moment after it came."""
+        endpoint = self._link.endpoint
+        if not endpoint.is_own and endpoint is not self._looked_up:
+            self._looked_up = endpoint
+            self._is_own_after_all = discovery.refresh(endpoint).is_own
+        return endpoint.is_own or (endpoint is self._looked_up and self._is_own_after_all)
 
     async def _guard(self, attempt_run: _Run, work: Any) -> None:
         """Whatever goes wrong on the way to the function ends the attempt with an error."""
@@ -579,7 +610,7 @@ class Engine:
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
             async with lock:
-                worker = self._pools.take_for_session(submit.options.session_id, submit.grant)
+                worker = self._pools.take_for_session(submit.options.session_id, submit.grant, attempt_run.limits)
                 await self._run_in_worker(attempt_run, code, None, worker)
         else:
             await self._run_in_worker(attempt_run, code, None)
@@ -623,7 +654,7 @@ class Engine:
         if attempt.submit.refs:
             attempt_run.values = await self._values_in_files(attempt.submit, submit.arguments)
             submit.refs.extend(files_for_worker(attempt_run.values))
-        worker = worker or await self._take_worker(code.digest, attempt.submit.grant)
+        worker = worker or await self._take_worker(code.digest, attempt.submit.grant, attempt_run.limits)
         began = monotonic()
         try:
             submit.code.CopyFrom(await self.code_for(worker, code, encoded, attempt.call_id))
@@ -667,9 +698,9 @@ class Engine:
         told.payload.CopyFrom(payload)
         return told
 
-    async def _take_worker(self, digest: str, grant: pb.Grant) -> WorkerProcess:
+    async def _take_worker(self, digest: str, grant: pb.Grant, limits: Limits) -> WorkerProcess:
         try:
-            return await self._pools.take(digest, grant)
+            return await self._pools.take(digest, grant, limits)
         except OSError as error:
             text = f"node '{self.node_id}' can't start a worker process: {error}"
             raise WorkerCrashed(text, may_have_run=False) from error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from easyremote.errors import UsageError
 from easyremote.execution.confinement import Confinement
@@ -17,6 +19,18 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 Gpus = tuple[int, ...]
 
 
+class Limits(NamedTuple):
+    """What calls of one key may use at most. `memory_bytes` 0: whatever there is; of each process that a call starts."""
+
+    memory_bytes: int = 0
+    only_granted_gpus: bool = False  # and else none
+
+
+NO_LIMITS = Limits()
+
+_Kind = tuple[Gpus, Limits]
+
+
 class WorkerPools:
     """All workers of a node. Runs on the shared loop."""
 
@@ -24,31 +38,38 @@ class WorkerPools:
         self._node_id = node_id
         self._confined = confined
         self._any = WorkerPool(node_id, confined=confined)
-        self._pinned: dict[Gpus, WorkerPool] = {}
+        self._pinned: dict[_Kind, WorkerPool] = {}
         self._free: dict[int, int] = {}  # bytes of each GPU's memory that nobody used when it was measured last
 
     def prepare(self) -> None:
         """Have one worker warm for calls without GPUs."""
         self._any.prepare()
 
-    async def take(self, digest: str, grant: pb.Grant) -> WorkerProcess:
+    async def take(self, digest: str, grant: pb.Grant, limits: Limits = NO_LIMITS) -> WorkerProcess:
         """A worker for one call, that sees the GPUs which the call was granted; any where that are none."""
-        pool = self._of(tuple(grant.gpus))
+        pool = self._of((tuple(grant.gpus), limits))
         worker = await pool.take(digest)
         if grant.gpus:
             self._make_room(grant)
         return worker
 
-    def take_for_session(self, session_id: str, grant: pb.Grant) -> WorkerProcess:
-        """The session's own worker. Raises UsageError where that sees other GPUs than the call was granted."""
+    def take_for_session(self, session_id: str, grant: pb.Grant, limits: Limits = NO_LIMITS) -> WorkerProcess:
+        """The session's own worker. Raises UsageError where that sees other GPUs than the call has, or has other limits."""
         gpus: Gpus = tuple(grant.gpus)
-        pool = next((pool for pool in self._all() if pool.has_session(session_id)), None)
+        kind, pool = next(
+            (item for item in self._all().items() if item[1].has_session(session_id)), (((), limits), None)
+        )
         if pool is None:
-            pool = self._of(gpus)
+            pool = self._of((gpus, limits))
             if gpus:
                 self._make_room(grant)
-        elif gpus and pool is not self._of(gpus):
-            seen = next((",".join(map(str, key)) for key, known in self._pinned.items() if known is pool), "all")
+        elif kind[1] != limits:
+            raise UsageError(
+                f"this session's process on node '{self._node_id}' was started with other limits than the key of this call has; "
+                "restart the kernel"
+            )
+        elif gpus and kind[0] != gpus:
+            seen = ",".join(map(str, kind[0])) or "all"
             raise UsageError(
                 f"this session's process on node '{self._node_id}' was started with GPUs: {seen}; it can't have "
                 f"{','.join(map(str, gpus))} instead. Restart the kernel, or run the cell as a function"
@@ -56,7 +77,7 @@ class WorkerPools:
         return pool.take_for_session(session_id)
 
     def close_session(self, session_id: str) -> None:
-        for pool in self._all():
+        for pool in self._all().values():
             pool.close_session(session_id)
 
     def measured(self, gpus: Sequence[pb.Load.Gpu]) -> None:
@@ -66,25 +87,33 @@ class WorkerPools:
     def trim(self) -> None:
         """End workers that were idle for long; one without GPUs stays."""
         self._any.trim()
-        for gpus, pool in list(self._pinned.items()):
+        for kind, pool in list(self._pinned.items()):
             pool.trim(keep=0)
             if pool.is_empty:
-                del self._pinned[gpus]
+                del self._pinned[kind]
 
     async def close(self) -> None:
-        await asyncio.gather(*(pool.close() for pool in self._all()))
+        await asyncio.gather(*(pool.close() for pool in self._all().values()))
 
-    def _all(self) -> list[WorkerPool]:
-        return [self._any, *self._pinned.values()]
+    def _all(self) -> dict[_Kind, WorkerPool]:
+        return {((), NO_LIMITS): self._any, **self._pinned}
 
-    def _of(self, gpus: Gpus) -> WorkerPool:
-        if not gpus:
+    def _of(self, kind: _Kind) -> WorkerPool:
+        gpus, limits = kind
+        if not gpus and limits == NO_LIMITS:
             return self._any
-        pool = self._pinned.get(gpus)
+        pool = self._pinned.get(kind)
         if pool is None:
-            shown = ",".join(map(str, gpus))
-            environment = {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts them
-            pool = self._pinned[gpus] = WorkerPool(self._node_id, environment, self._confined)
+            environment: dict[str, str] = {}
+            if gpus or limits.only_granted_gpus:
+                shown = ",".join(map(str, gpus)) or "-1"  # -1: CUDA finds none
+                environment |= {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as NVML counts them
+            confined = self._confined
+            if limits.memory_bytes:
+                confined = confined or Confinement()
+                most = min(limits.memory_bytes, confined.memory_bytes or limits.memory_bytes)
+                confined = replace(confined, memory_bytes=most)
+            pool = self._pinned[kind] = WorkerPool(self._node_id, environment, confined)
         return pool
 
     def _make_room(self, grant: pb.Grant) -> None:
@@ -92,6 +121,6 @@ class WorkerPools:
         needed = set(grant.gpus)
         if not grant.is_exclusive:
             needed = {gpu for gpu in needed if self._free.get(gpu, 0) < grant.gpu_memory_bytes}
-        for gpus, pool in self._pinned.items():
+        for (gpus, _), pool in self._pinned.items():
             if needed.intersection(gpus):
                 pool.end_idle()

@@ -7,6 +7,7 @@ only: the client's statement counts, and the line of its key in the node's `auth
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 
 from easyremote.errors import AuthError, ConsentError, UsageError
 from easyremote.security.authorized_keys import AuthorizedKey, AuthorizedKeys
-from easyremote.security.identity import Identity, PublicIdentity
+from easyremote.security.files import state_folder
+from easyremote.security.identity import Identity, PublicIdentity, node_identity
 from easyremote.security.run_memory import Run, RunMemory
 from easyremote.security.statements import (
     OpenAdmission,
@@ -29,6 +31,9 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 CODE_MODES = ("auto", "signed", "any", "none")
 """Which code a node takes: signed by an authorized key, any, or none. "auto": any at its user's own gateway, else signed."""
+
+SEALED_ELSEWHERE = False
+"""Whether "auto" means "signed" at gateways that aren't the user's own: once clients seal."""
 
 MAX_ADMISSIONS = 1024
 """Admissions that a node has opened and keeps at hand; the one that was used longest ago goes first."""
@@ -59,7 +64,8 @@ class Permit:
 class Consent:
     """Decides for one node. Runs on the loop.
 
-    `code`: one of `CODE_MODES` but "auto". `identity` may be left out where nothing is sealed for this node.
+    `code`: one of `CODE_MODES` but "auto". `identity` may be left out where nothing is sealed for this node. `trusts_own`: it
+    takes "any" because the gateway is its user's own, and nothing unsealed once that isn't so.
     """
 
     def __init__(
@@ -70,9 +76,11 @@ class Consent:
         keys: AuthorizedKeys | None = None,
         memory: RunMemory | None = None,
         clock: Callable[[], float] = time.time,
+        trusts_own: bool = False,
     ) -> None:
         self.node_id = node_id
         self.code = code
+        self.trusts_own = trusts_own
         self.identity = identity
         self.keys = keys or AuthorizedKeys()
         self._memory = memory or RunMemory(None, clock())
@@ -84,10 +92,12 @@ class Consent:
         """Whether it takes only calls that are sealed by a key that it knows."""
         return self.code == "signed"
 
-    def begin(self, submit: pb.Submit, retries: int = 0) -> Permit | None:
+    def begin(self, submit: pb.Submit, retries: int = 0, is_own: bool = True) -> Permit | None:
         """Whether this call may begin now; it counts as begun then. None: it isn't sealed, and needn't be.
 
-        `retries`: what its function's owner says, where the client says nothing. Raises ConsentError, which says what to do.
+        `retries`: what its function's owner says, where the client says nothing. `is_own`: the gateway is the user's own.
+
+        Raises ConsentError, which says what to do.
         """
         has_code = submit.HasField("code")
         if has_code and self.code == "none":
@@ -95,6 +105,11 @@ class Consent:
                 f"node '{self.node_id}' takes no code, only calls of the functions that it offers; its owner said so"
             )
         if not submit.HasField("seal"):
+            if self.trusts_own and not is_own:
+                raise ConsentError(
+                    f"node '{self.node_id}' was started for its user's own gateway, and what answers there now isn't known "
+                    "as that; start the node again"
+                )
             if self.sealed_only:
                 raise ConsentError(
                     f"node '{self.node_id}' takes only calls that are sealed and signed by a key that it was told to trust, and "
@@ -190,3 +205,21 @@ class Consent:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def consent_of(node_id: str, code: str, is_own: bool) -> Consent:
+    """For a node with this setting, at a gateway that is its user's own or not. Reads the node's key where it needs one.
+
+    Raises AuthError and UsageError for files that others can change, or that can't be read.
+    """
+    mode = code
+    if code == "auto":
+        mode = "any" if is_own or not SEALED_ELSEWHERE else "signed"
+    if is_own and mode != "signed" and os.environ.get("EASYREMOTE_SEAL") != "1":
+        return Consent(node_id, mode, trusts_own=code == "auto")
+    keys = AuthorizedKeys()
+    for _ in keys:  # what is wrong with the file is better told now
+        break
+    identity, is_kept = node_identity()
+    path = state_folder() / f"begun-{identity.public.sign_key.hex()[:16]}" if is_kept else None
+    return Consent(node_id, mode, identity, keys, RunMemory(path, time.time()))

@@ -15,6 +15,8 @@ from easyremote.errors import AuthError
 CONFIG_VARIABLE = "EASYREMOTE_CONFIG_DIR"
 """Set to a folder: keys, credentials and config.toml are there, instead of in the user's own configuration folder."""
 
+STATE_VARIABLE = "EASYREMOTE_STATE_DIR"
+
 MAX_BYTES = 1024 * 1024
 """A longer file is none of ours."""
 
@@ -22,6 +24,11 @@ MAX_BYTES = 1024 * 1024
 def config_folder() -> Path:
     """Where a user's keys and settings are. It isn't made here."""
     return Path(os.environ.get(CONFIG_VARIABLE) or platformdirs.user_config_dir("easyremote"))
+
+
+def state_folder() -> Path:
+    """Where what is to outlive a process is. It isn't made here."""
+    return Path(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("easyremote"))
 
 
 def read_private(path: Path, what: str) -> bytes:
