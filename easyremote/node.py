@@ -18,6 +18,7 @@ from easyremote import discovery, joining, lifetime, retrying
 from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import capacity, functions
+from easyremote.execution.approving import APPROVE_MODES, Approver, Terminal
 from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.execution.confinement import Confinement
 from easyremote.execution.sandbox import Sandbox, check
@@ -48,8 +49,9 @@ class ComputeNode:
     `value_memory`: what values of refs may take here beyond those that running calls use, as bytes or as text ("8GiB"; default: a
     quarter of the machine's memory). `code`: whose code, and whose calls, it takes: "signed" takes only calls that are sealed and
     signed by a key in its `authorized_keys`; "any" takes all that the gateway brings; "none" likewise, but no code, only calls of
-    the functions that are registered here; "auto" is "any" at your own gateway on this machine, and "signed" elsewhere. See
-    docs/keys.md.
+    the functions that are registered here; "auto" is "any" at your own gateway on this machine, and "signed" elsewhere.
+    `approve`: "ask" shows code that is new here, and arguments that are more than data, at the terminal where the node was
+    started, and runs them only after a yes. See docs/keys.md.
 
     What calls that say what they need may have of it, found by itself where nothing is said: `cpus` (processors), `memory`
     (bytes, or "64GiB"), `gpus` (how many, or a list of their indexes; 0: none), `gpu_memory` (of each GPU at most). See
@@ -82,10 +84,14 @@ class ComputeNode:
         sandbox: Sandbox | bool = False,
         audit: str | os.PathLike[str] | bool | None = None,
         code: str = "auto",
+        approve: str = "",
     ) -> None:
         if code not in CODE_MODES:
             raise UsageError(f"code is one of {', '.join(map(repr, CODE_MODES))}, not {code!r}")
+        if approve not in APPROVE_MODES:
+            raise UsageError(f"approve is 'ask' or nothing, not {approve!r}")
         self._code = code
+        self._approve = approve
         if slots is not None and not 1 <= slots <= 4096:
             raise UsageError(f"slots is a whole number from 1 to 4096, not {slots!r}")
         if node_id is not None and not (1 <= len(node_id) <= 200 and node_id.isprintable()):
@@ -296,11 +302,12 @@ class ComputeNode:
         said = self._offered
         found = await asyncio.to_thread(capacity.find, said.millicpus, said.memory, said.gpus, said.gpu_memory)
         self._state.capacity.CopyFrom(found)
-        audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
+        approver = Approver(self.node_id, Terminal()) if self._approve else None
         consent = await asyncio.to_thread(consent_of, self.node_id, self._code, endpoint.is_own)
         self._state.sealed_only = consent.sealed_only
         self._state.identity = consent.identity.public.data if consent.identity is not None else b""
-        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined, consent)
+        audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
+        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined, consent, approver)
         engine.functions = self._functions
         engine.audit = audit
         await engine.start(connect_timeout)
@@ -359,6 +366,19 @@ class ComputeNode:
     def node_id(self) -> str:
         """Its name."""
         return self._state.node_id
+
+    @property
+    def code(self) -> str:
+        """Whose code it takes: "signed", "any" or "none"; before it serves, perhaps "auto"."""
+        engine = self._engine
+        return engine.code if engine is not None else self._code
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key that clients know it by, as they are shown it; empty where its calls aren't sealed."""
+        from easyremote.security.identity import fingerprint_of
+
+        return fingerprint_of(self._state.identity[:32]) if self._state.identity else ""
 
     @property
     def slots(self) -> int:

@@ -28,6 +28,7 @@ from easyremote.errors import (
     WorkerCrashed,
 )
 from easyremote.execution import routing
+from easyremote.execution.approving import Approver
 from easyremote.execution.confinement import Confinement
 from easyremote.execution.context import left_s
 from easyremote.execution.credits import cost_of
@@ -96,6 +97,7 @@ class _Run:
         self.owed = 0  # credits held back while the window is closed
         self.values: list[Value] = []  # of the refs in its arguments
         self.limits = NO_LIMITS  # of the key that it comes from
+        self.client = "A client of its gateway"  # for people
 
 
 _Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"]
@@ -113,8 +115,9 @@ class Engine:
         value_bytes: int = 1 << 30,
         confined: Confinement | None = None,
         consent: Consent | None = None,
+        approver: Approver | None = None,
     ) -> None:
-        """`consent`: decides which calls it takes; without it takes all that its gateway sends."""
+        """`consent`: decides which calls it takes; without it takes all that its gateway sends. `approver`: asks a person."""
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
@@ -124,6 +127,7 @@ class Engine:
         self._value_bytes = value_bytes
         self._endpoint = endpoint
         self._consent = consent
+        self._approver = approver
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         told = {"secrets": (endpoint.token,), "shared": tuple(self._shared.folders)}
@@ -258,6 +262,11 @@ class Engine:
         return self._core.held_count
 
     @property
+    def code(self) -> str:
+        """Whose code it takes."""
+        return self._consent.code if self._consent is not None else "any"
+
+    @property
     def address(self) -> str:
         return self._link.endpoint.address
 
@@ -315,6 +324,32 @@ class Engine:
         try:
             if self._consent is not None:
                 self._check_consent(self._consent, attempt_run)
+            if self._approver is not None:
+                attempt_run.task = self._spawn(self._guard(attempt_run, self._approve(self._approver, attempt_run)))
+                return
+            self._begin_allowed(attempt_run)
+        except Exception as error:
+            self._fail(attempt_run, error)
+
+    async def _approve(self, approver: Approver, attempt_run: _Run) -> None:
+        """Have a person look at it. Raises ConsentError."""
+        submit = attempt_run.attempt.submit
+        encoded = None
+        if submit.code.HasField("payload"):
+            encoded = await self._transfers.fetch(submit.call_id, submit.code.payload)
+
+        def tell() -> None:
+            text = f"[easyremote] node '{self.node_id}' shows this to its owner, who is to say whether it may run\n"
+            if submit.options.output:
+                self._emit(attempt_run, pb.Event(output=pb.Output(is_stderr=True, text=text)), len(text))
+
+        await approver.check(submit, encoded, attempt_run.client, tell)
+        attempt_run.task = None
+        self._begin_allowed(attempt_run)
+
+    def _begin_allowed(self, attempt_run: _Run) -> None:
+        attempt, submit = attempt_run.attempt, attempt_run.attempt.submit
+        try:
             if submit.HasField("code"):
                 if submit.plain_only:
                     raise ConsentError(_NO_CODE)
@@ -346,8 +381,12 @@ class Engine:
         registered = self.functions.get(submit.function)
         retries = registered.spec.retry.retries if registered is not None else 0
         permit = consent.begin(submit, retries, not consent.trusts_own or self._is_own_gateway())
-        if permit is not None and permit.rights is not None:
-            rights = permit.rights
+        if permit is None:
+            return
+        rights = permit.rights
+        attempt_run.client = permit.client.fingerprint
+        if rights is not None:
+            attempt_run.client += f" ({rights.comment})" if rights.comment else ""
             attempt_run.limits = Limits(rights.memory_bytes, rights.gpus is not None)
 
     def _is_own_gateway(self) -> bool:

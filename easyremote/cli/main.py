@@ -154,6 +154,20 @@ DrainGrace = Annotated[
 NoAudit = Annotated[
     bool, typer.Option("--no-audit", help="Keep no audit log: who ran what, where, when.", show_default=False)
 ]
+Code = Annotated[
+    str,
+    typer.Option(
+        "--code",
+        metavar="WHICH",
+        help="Whose code it takes: signed by a trusted key, any, none; auto: any at your own gateway, else signed.",
+    ),
+]
+Approve = Annotated[
+    str,
+    typer.Option(
+        "--approve", metavar="ask", help="Show code that is new here before it runs, and ask.", show_default=False
+    ),
+]
 
 
 @app.command()
@@ -245,6 +259,8 @@ def join(
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
     no_audit: NoAudit = False,
+    code: Code = "auto",
+    approve: Approve = "",
 ) -> None:
     """Join a gateway with an invitation, as a node or as a client.
 
@@ -271,6 +287,7 @@ def join(
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
         workers["audit"] = not no_audit
+        workers |= {"code": code, "approve": approve}
         run(gateway, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
 
@@ -298,6 +315,8 @@ def node(
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
     no_audit: NoAudit = False,
+    code: Code = "auto",
+    approve: Approve = "",
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
     ] = "",
@@ -327,6 +346,10 @@ def node(
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
         workers["audit"] = not no_audit
+        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write) | {
+            "code": code,
+            "approve": approve,
+        }
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)
 
@@ -433,6 +456,72 @@ def call(
         from easyremote.cli.calling import run
 
         run(name, args or (), gateway, node, timeout, as_json, durable)
+
+
+@app.command()
+def trust(
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="er-key:…, as 'easyremote keys' shows it.", show_default=False)
+    ],
+    call_only: Annotated[bool, typer.Option("--call-only", help="It calls functions, and brings no code.")] = False,
+    function: Annotated[
+        list[str] | None,
+        typer.Option("--function", metavar="PATTERN", help="It calls only these, and brings no code; may be repeated."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="WHEN", help="2027-01-01, or so long from now: 12h, 30d.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Of each of its calls, e.g. 8GiB.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="For each of its calls at most.")] = None,
+    comment: Annotated[
+        str, typer.Option("--comment", metavar="TEXT", help="Whose it is, for people.", show_default=False)
+    ] = "",
+) -> None:
+    """Let the owner of a key use the nodes that you run on this machine.
+
+    Whoever may bring code can do there whatever you can. With --call-only or
+    --function it calls functions that the nodes offer, and no more. Trusting a key
+    again replaces what was said of it. It holds from the next call on.
+
+    [dim]Examples[/]
+      easyremote trust er-key:… --comment "laptop of Ana"
+      easyremote trust er-key:… --function 'predict*' --expires 30d
+    """
+    with reported():
+        from easyremote.cli.keys import trust as run
+
+        run(key, call_only, function or (), expires, memory, gpus, comment)
+
+
+@app.command()
+def keys(
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="KEY", help="Trust it no more: its fingerprint or comment.")
+    ] = None,
+    forget: Annotated[
+        str | None, typer.Option("--forget", metavar="NODE", help="Trust the key that this node comes with next.")
+    ] = None,
+    accept: Annotated[
+        tuple[str, str] | None, typer.Option("--accept", metavar="NODE FINGERPRINT", help="Know this node by that key.")
+    ] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show your key, the keys that your nodes trust, and the nodes that you know.
+
+    Your key is made where there is none yet. It stays on this machine; what is
+    shown of it may be seen by anyone.
+
+    [dim]Examples[/]
+      easyremote keys
+      easyremote keys --remove SHA256:…
+    """
+    with reported():
+        from easyremote.cli.keys import run
+
+        run(as_json, remove, forget, accept, gateway)
 
 
 @app.command()

@@ -140,7 +140,8 @@ def _summary(
     if options.price:
         facts.append(("Price", f"{options.price:g} for each second of a call"))
     facts += [("Function", f"{name}{_signature(function)}") for name, function in functions.items()]
-    facts.append(("Also takes" if functions else "Takes", "functions and notebook cells that clients ship to it"))
+    facts.append(("Also takes" if functions else "Takes", _takes(node)))
+    facts += [("Key", key) for key in [node.fingerprint] if key]
     lines = "\n".join(f"  {key:12}{text}" for key, text in facts)
     return f"Node '{node.node_id}' joined the gateway at {node.address}\n\n{lines}\n\nCtrl-C stops the node."
 
@@ -153,6 +154,14 @@ def _held(workers: Mapping[str, Any]) -> str:
     if memory := workers.get("worker_memory"):
         said.append(f"{memory} of memory for a call that doesn't say what it needs")
     return ", ".join(said)
+
+
+def _takes(node: ComputeNode) -> str:
+    """Whose code."""
+    return {
+        "signed": "calls, functions and notebook cells that are sealed by keys it trusts (easyremote keys)",
+        "none": "no code, only calls of these functions",
+    }.get(node.code, "functions and notebook cells that clients ship to it")
 
 
 def _missing_gpus(said: int | Sequence[int], there: Collection[int]) -> str:

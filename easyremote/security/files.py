@@ -31,7 +31,7 @@ def state_folder() -> Path:
     return Path(os.environ.get(STATE_VARIABLE) or platformdirs.user_state_dir("easyremote"))
 
 
-def read_private(path: Path, what: str) -> bytes:
+def read_private(path: Path, what: str, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a file that no other user may read or change. `what` it is, for messages.
 
     Raises FileNotFoundError, and AuthError where others may, or can put another in its place: its secret may be known, or its
@@ -42,9 +42,9 @@ def read_private(path: Path, what: str) -> bytes:
     )  # a pipe in its place mustn't keep us waiting
     with os.fdopen(descriptor, "rb") as file:
         check_private(path, what, os.fstat(file.fileno()))  # of what was opened: the name may mean another file by now
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise AuthError(f"{path} isn't {what}: it has more than {MAX_BYTES} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise AuthError(f"{path} isn't {what}: it has more than {max_bytes} bytes")
     return content
 
 
