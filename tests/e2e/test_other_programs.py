@@ -87,5 +87,5 @@ def test_the_connection_file_is_the_users_alone(
     path.chmod(0o644)
     with monkeypatch.context() as patch:  # the gateway's own record is there again when it stops
         patch.setattr("easyremote.discovery._in_this_process", {})  # as another process sees it
-        with pytest.raises(AuthError, match="can be read by other users"):
+        with pytest.raises(AuthError, match="open to other users"):
             Client()
