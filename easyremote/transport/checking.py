@@ -27,7 +27,7 @@ from easyremote.errors import (
 from easyremote.runtime import this_runtime
 from easyremote.transport.dialing import channel_to, compare, connect, resolve, shake_hands, speaks_tls
 from easyremote.transport.grpc_stream import SESSION
-from easyremote.transport.streams import WELCOME_TIMEOUT_S, open_batch, seal_batch
+from easyremote.transport.streams import WELCOME_TIMEOUT_S, open_batch
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -137,11 +137,13 @@ async def _greet(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
     )
     hello.runtime.CopyFrom(this_runtime())
     async with channel_to(endpoint) as channel:
-        method = channel.stream_stream(SESSION, request_serializer=seal_batch, response_deserializer=open_batch)
+        method = channel.stream_stream(
+            SESSION, request_serializer=pb.Batch.SerializeToString, response_deserializer=open_batch
+        )
         call = method(metadata=endpoint.metadata())
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
-                await call.write([pb.Frame(hello=hello)])
+                await call.write(pb.Batch(frames=[pb.Frame(hello=hello)]))
                 batch = await call.read()
             if isinstance(batch, pb.Batch) and batch.frames:
                 return await _leave(call, batch.frames[0])
@@ -161,7 +163,7 @@ async def _greet(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
 async def _leave(call: Any, said: pb.Frame) -> pb.Frame:
     """Say goodbye, unless one was refused and it is over already."""
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-        await call.write([pb.Frame(goodbye=pb.Goodbye(reason="it was only looked at"))])
+        await call.write(pb.Batch(frames=[pb.Frame(goodbye=pb.Goodbye(reason="it was only looked at"))]))
         await call.done_writing()
     return said
 
