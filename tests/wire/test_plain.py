@@ -80,7 +80,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("value", VALUES, ids=[f"{n}-{type(value).__name__}" for n, value in enumerate(VALUES)])
 def test_values_come_back_as_they_were(value: Any) -> None:
     back = there_and_back(value)
     assert type(back) is type(value)
