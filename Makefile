@@ -22,7 +22,7 @@ PEERS := .build/peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help venv demo lab test lint format protos sim sim-long sim-strategies chaos attack bench bench-scale bench-micro bench-peers wheel clean
+.PHONY: help venv demo lab test lint format protos sim sim-long sim-strategies chaos attack audit bench bench-scale bench-micro bench-peers wheel clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -56,6 +56,7 @@ lint: venv ## Check style, types, layers, and that the generated code is what th
 	@"$(BIN)/ruff" format --check
 	@"$(BIN)/pyright" --warnings
 	@"$(BIN)/lint-imports" --no-logo
+	@"$(BIN)/bandit" -q -c pyproject.toml -r easyremote 2>/dev/null
 	@"$(BIN)/python" scripts/generate-protos --check
 
 format: venv ## Format the code and mend what can be mended by itself
@@ -79,6 +80,9 @@ chaos: venv ## Try to break the promises with real processes; MINUTES=60 is a fu
 
 attack: venv ## Attack it as every threat in docs/security.md does, and fuzz it with INPUTS=1000000 inputs
 	@FUZZ_INPUTS=$(INPUTS) "$(BIN)/pytest" -m attack $(ARGS)
+
+audit: venv ## Ask whether a vulnerability is known in anything that is installed here (needs the network)
+	@"$(BIN)/pip-audit" --skip-editable --progress-spinner off
 
 bench: venv ## Measure EasyRemote beside the bare relays that limit it
 	@"$(BIN)/python" -m benchmarks.run $(ARGS)

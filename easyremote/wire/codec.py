@@ -215,7 +215,7 @@ def decode(encoded: Encoded, may_unpickle: bool = True, function: Any = None) ->
     """
     data = encoded.parts[0]
     if encoded.content_type == PICKLE and may_unpickle:
-        return pickle.loads(data, buffers=encoded.parts[1:])
+        return pickle.loads(data, buffers=encoded.parts[1:])  # nosec B301 - from whom it may be one
     if encoded.content_type == PLAIN:
         return _plain().decode(encoded.parts, function)
     if encoded.content_type == JSON:
