@@ -111,6 +111,7 @@ class Stage:
         self._faces: list[Client] = []
         self._variables = {
             "EASYREMOTE_RUNTIME_DIR": str(self.folder),
+            "EASYREMOTE_ALLOW_PLAINTEXT_NETWORK": "1",  # faults strike what is sent as it is
             "EASYREMOTE_LOCAL_SOCKET": "1" if local_socket else "0",
             "EASYREMOTE_SHARED_MEMORY": os.environ.get("EASYREMOTE_SHARED_MEMORY", "1") if shared_memory else "0",
         }
