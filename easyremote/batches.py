@@ -81,7 +81,7 @@ class Member:
                 event.run_s = monotonic() - began
             engine.post(run, event, field, encoded)
 
-        return ThreadEmitter(engine.node_id, run.attempt.submit, post, engine.shared_here)
+        return ThreadEmitter(engine.node_id, run.attempt.submit, post, engine.shared_for(run))
 
 
 class Batcher:

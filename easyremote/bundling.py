@@ -81,6 +81,8 @@ class Target:
     may_bundle: bool = False
     time: CallTime = field(default_factory=CallTime)
     hedging: Any = None  # a `hedging.Hedging`, where its calls get second copies
+    sealed_code: Any = None  # a `sealing.Prepared`: its code, sealed, where that is large
+    code_digest: str = ""  # as sealed calls state it
 
     def to_wire(self, call_id: bytes) -> pb.Submit:
         """A submission without its arguments, and without its code's payload."""

@@ -359,6 +359,9 @@ class Client:
             submit.code.CopyFrom(pb.Code(kind=pb.Code.KIND_CALLABLE, python=python_minor(), spec=spec))
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
+        sealing = self._connection.sealing
+        if sealing is not None and sealing.is_wanted(submit.options.node_id):
+            sealing.explained(submit)
         answer = self._connection.query(pb.Query(explain=submit))
         if answer.HasField("error"):
             raise rebuild(answer.error)
@@ -462,9 +465,8 @@ class Client:
         self, calls: list[tuple[Target, bytes | codec.Encoded]], presenter: Callable[[], Presenter] | None = None
     ) -> list[Job[Any]]:
         """Hand calls to the gateway as jobs."""
-        content_type = self._connection.encoding.content_type
         ids = jobs.keep(
-            self._connection, (jobs.submission(target, arguments, content_type) for target, arguments in calls)
+            self._connection, (jobs.submission(self._connection, target, arguments) for target, arguments in calls)
         )
         return [
             Job(self._connection, job_id, self._options.label or target.title, presenter or self._presenter)
@@ -488,7 +490,7 @@ class Client:
             deadline,
             self._explain_waiting if self._options.explain_waiting else None,
             parent.call_id if parent is not None else b"",
-            self._connection.may_unpickle,
+            self._connection.may_unpickle_from(self._options.node or ""),
         )
 
     def _target(self, spec: pb.FunctionSpec) -> Target:

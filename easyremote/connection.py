@@ -10,7 +10,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from easyremote.errors import (
     JobsUnavailable,
     PayloadError,
     RemoteProtocolError,
+    SealError,
     UsageError,
     from_code,
 )
@@ -31,6 +32,7 @@ from easyremote.execution.failure import rebuild
 from easyremote.hedging import Copy, Race
 from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
+from easyremote.sealing import Prepared, digest_of_code, open_fetched, sealed_payload, sealing_for
 from easyremote.security.joining import Invitation
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
@@ -64,6 +66,9 @@ _log = logging.getLogger("easyremote")
 open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+Arguments = bytes | codec.Encoded | Prepared
+"""Of a call: a small pickle, a value, or one that is sealed already."""
+
 _Open = Call[Any] | Bundle | Copy
 """What gets the events of one id."""
 
@@ -73,7 +78,7 @@ class _Submission(NamedTuple):
 
     target: Target
     call: Call[Any]
-    arguments: bytes | codec.Encoded
+    arguments: Arguments
 
 
 class Connection:
@@ -100,7 +105,8 @@ class Connection:
         self._give_up_after_s = GIVE_UP_AFTER_S
         self._close_lock = threading.Lock()
         self.is_closed = False
-        self._core = core.ClientSession(random_id(), this_runtime())
+        self.sealing = sealing_for(endpoint, self._admit)
+        self._core = core.ClientSession(random_id(), this_runtime(), seals=self.sealing is not None)
         shared_loop.hold()
         try:
             shared_loop.run(self._open())
@@ -141,11 +147,25 @@ class Connection:
     def submit(self, call: Call[Any], target: Target, arguments: bytes | codec.Encoded) -> None:
         """Hand a call over. Its payloads are kept until it ends. `arguments` as bytes: a small pickle.
 
-        Raises UsageError for refs of another client.
+        Raises UsageError for refs of another client, ConsentError for a node whose key isn't the one that is known.
         """
         if isinstance(arguments, codec.Encoded) and arguments.refs:
             self.refs.to_wire(arguments.refs)
-        self._mailbox.post(_Submission(target, call, arguments))
+        self._mailbox.post(_Submission(target, call, self.prepared(target, arguments)))
+
+    def prepared(self, target: Target, arguments: bytes | codec.Encoded) -> Arguments:
+        """As the call is to have them: sealed, where it is to be sealed and they are large. Raises ConsentError."""
+        sealing = self.sealing
+        if sealing is None or not sealing.is_wanted(target.options.node_id):
+            return arguments
+        refusal = sealing.refusal(target.options.node_id)
+        if refusal is not None:
+            raise refusal
+        if target.code is not None and not target.code_digest:
+            target.code_digest = target.code[0].digest or digest_of_code(target.code[1])
+            code = sealing.prepare(target.code[1])
+            target.sealed_code = code if isinstance(code, Prepared) else None
+        return arguments if isinstance(arguments, bytes) else sealing.prepare(arguments)
 
     def submit_tasks(self, call: Call[Any], target: Target, tasks: list[bytes]) -> None:
         """Hand over one call that runs the function once for each of these arguments, and streams the results."""
@@ -157,6 +177,7 @@ class Connection:
             call._time, call._tasks = target.time, len(tasks)
             self._begin(call, target, self._with_tasks(call._id, target, tasks))
 
+        self.prepared(target, b"")
         self.post(work)
 
     def cancel(self, call: Call[Any], reason: str) -> None:
@@ -251,6 +272,13 @@ class Connection:
         """Whether pickles from nodes are loaded here."""
         return self._trust.may_unpickle
 
+    def may_unpickle_from(self, node_id: str) -> bool:
+        """The same of a call. `node_id`: only there. What is sealed comes from a node that is trusted."""
+        return self.may_unpickle or self._takes_sealed(node_id)
+
+    def _takes_sealed(self, node_id: str = "") -> bool:
+        return self._trust.takes_sealed and self.sealing is not None and self.sealing.is_wanted(node_id)
+
     @property
     def is_connected(self) -> bool:
         return not self.is_closed and self._core.is_connected
@@ -322,7 +350,7 @@ class Connection:
         if members:
             self._send_bundle(target, members)
 
-    def _send_call(self, target: Target, call: Call[Any], arguments: bytes | codec.Encoded) -> None:
+    def _send_call(self, target: Target, call: Call[Any], arguments: Arguments) -> None:
         call._time = target.time
         submit = self._submission(call._id, target, arguments)
         if target.hedging is None:
@@ -331,19 +359,26 @@ class Connection:
             race = Race(call, target.hedging, functools.partial(self._send_copy, target, arguments), self)
             self._begin(race.copies[0], target, submit)
 
-    def _submission(self, call_id: bytes, target: Target, arguments: bytes | codec.Encoded) -> pb.Submit:
+    def _submission(self, call_id: bytes, target: Target, arguments: Arguments) -> pb.Submit:
         submit = target.to_wire(call_id)
         if isinstance(arguments, bytes):
             submit.arguments.data = arguments
             submit.arguments.content_type = self.encoding.content_type
         else:
-            submit.arguments.CopyFrom(self._transfers.own(call_id, arguments))
+            self._own(call_id, arguments, submit.arguments)
             if arguments.refs:
                 submit.refs.extend(self.refs.to_wire(arguments.refs))
                 self._refs_of[call_id] = arguments.refs
         return submit
 
-    def _send_copy(self, target: Target, arguments: bytes | codec.Encoded, race: Race) -> Copy:
+    def _own(self, call_id: bytes, value: codec.Encoded | Prepared, payload: pb.Payload) -> None:
+        if isinstance(value, Prepared):
+            payload.CopyFrom(self._transfers.own(call_id, value.sealed))
+            payload.seal_key = value.key
+        else:
+            payload.CopyFrom(self._transfers.own(call_id, value))
+
+    def _send_copy(self, target: Target, arguments: Arguments, race: Race) -> Copy:
         """A second copy of a hedged call."""
         copy = Copy(race, random_id())
         submit = self._submission(copy._id, target, arguments)
@@ -389,13 +424,13 @@ class Connection:
     def ask_for_plain(self, submit: pb.Submit) -> None:
         """Have its results come as plain data, where pickles wouldn't be loaded: here, or by a call that names what was kept."""
         is_arguments = submit.options.keep and self.encoding is codec.PlainData
-        if (not self.may_unpickle or is_arguments) and not submit.options.accept:
+        if (not self.may_unpickle_from(submit.options.node_id) or is_arguments) and not submit.options.accept:
             submit.options.accept = codec.PLAIN
 
     def _begin(self, call: _Open, target: Target, submit: pb.Submit) -> None:
         self.ask_for_plain(submit)
         if target.code is not None:
-            submit.code.payload.CopyFrom(self._transfers.own(submit.call_id, target.code[1]))
+            self._own(submit.call_id, target.sealed_code or target.code[1], submit.code.payload)
         asked = call.race.call if isinstance(call, Copy) else call
         if isinstance(asked, Call) and asked._parent_id:
             submit.options.parent_id = asked._parent_id
@@ -403,7 +438,32 @@ class Connection:
                 left_s = asked._deadline - monotonic()
                 submit.options.timeout_s = left_s if left_s > 0 else -1.0
         self._calls[submit.call_id] = call
+        if self.sealing is not None or submit.refs:
+            try:
+                self._seal(target, submit)
+            except EasyRemoteError as error:
+                self._forget(submit.call_id)
+                call._judged(error)
+                return
         self._core.submit(submit, monotonic())
+
+    def _seal(self, target: Target, submit: pb.Submit) -> None:
+        """Seal the call, if it is to be. What is large was prepared for that when the call was made."""
+        sealing = self.sealing
+        payloads = [submit.arguments, submit.code.payload]
+        is_open = any(payload.HasField("blob") and not payload.seal_key for payload in payloads)
+        if sealing is not None and not is_open and sealing.is_wanted(submit.options.node_id):
+            sealing.seal(submit, target.code_digest)
+        elif any(payload.seal_key for payload in payloads) or any(ref.seal_key for ref in submit.refs):
+            raise UsageError("the call is about sealed values, and no node takes sealed calls any more; make it again")
+
+    def _admit(self, admissions: Iterable[pb.Admission], complete: bool) -> None:
+        """Let nodes open sealed calls."""
+        made = list(admissions)
+        if shared_loop.is_here:
+            self._core.admit(made, complete)
+        else:
+            self.post(lambda: self._core.admit(made, complete))
 
     def _cancel_tasks(self) -> None:
         unwanted, self._unwanted = self._unwanted, {}
@@ -432,6 +492,10 @@ class Connection:
                 self._transfers.requested(effect.fetch)
             elif isinstance(effect, core.ChunkCame):
                 self._transfers.chunk_came(WireChunk(effect.chunk))
+            elif isinstance(effect, core.KeysCame):
+                if self.sealing is not None:
+                    self.sealing.keys_came(effect.keys)
+                    self._link.flush()
             elif isinstance(effect, core.HeldBack):
                 self._resume_timer = self._loop.call_later(effect.wait_s, self._resume)
             elif isinstance(effect, core.GatewayLeaves):
@@ -444,6 +508,15 @@ class Connection:
         call = self._calls.get(call_id)
         if call is None:
             return
+        if self.sealing is not None and self.sealing.is_sealed(call_id):
+            try:
+                event = self.sealing.open(event)
+            except SealError as error:
+                self._core.cancel(call_id, "what came of it was changed on its way")
+                self._forget(call_id)
+                self._link.flush()
+                call._judged(error)
+                return
         waiting = self._pipelines.get(call_id)
         payload = payload_of(event)
         if waiting is not None:
@@ -466,7 +539,7 @@ class Connection:
             await self.settled()
             while events and call_id in self._calls:
                 payload = payload_of(events[0])
-                encoded = await self._transfers.fetch(call_id, payload) if payload is not None else None
+                encoded = await self._fetch(call_id, payload) if payload is not None else None
                 call = self._calls.get(call_id)  # an event may have handed it over to another
                 if call is not None:
                     self._arrive(call_id, call, events.popleft(), encoded)
@@ -490,6 +563,10 @@ class Connection:
             for call in self._calls.values():
                 if isinstance(call, Call):
                     call._may_unpickle = False
+
+    async def _fetch(self, call_id: bytes, payload: pb.Payload) -> codec.Encoded:
+        encoded = await self._transfers.fetch(call_id, payload)
+        return await asyncio.to_thread(open_fetched, payload, encoded) if payload.seal_key else encoded
 
     def _arrive(self, call_id: bytes, call: _Open, event: pb.Event, encoded: codec.Encoded | None) -> None:
         body = event.WhichOneof("body")
@@ -516,6 +593,8 @@ class Connection:
         self._transfers.release(call_id)
         if self._refs_of:
             self._refs_of.pop(call_id, None)
+        if self.sealing is not None:
+            self.sealing.ended(call_id)
         return self._calls.pop(call_id, None)
 
     def _schedule_acks(self) -> None:
@@ -536,7 +615,10 @@ class Connection:
         task = asyncio.current_task()
         self._fetches[task] = None
         try:
-            return codec.Encoded(ref.content_type, await self._transfers.fetch_ref(ref))
+            encoded = codec.Encoded(ref.content_type, await self._transfers.fetch_ref(ref))
+            if ref.seal_key:
+                encoded = await asyncio.to_thread(open_fetched, sealed_payload(ref), encoded)
+            return encoded
         except BlobLost as error:
             raise lost(ref, str(error)) from None
         except asyncio.CancelledError:

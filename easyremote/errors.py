@@ -39,6 +39,7 @@ __all__ = [
     "RefLost",
     "RemoteError",
     "RemoteProtocolError",
+    "SealError",
     "Unavailable",
     "UnpicklableError",
     "UntrustedGateway",
@@ -167,6 +168,15 @@ class PermissionDenied(AuthError):
     """The token is one of the gateway's, and doesn't allow this. `details` has its id and its name: `token`, `token_name`."""
 
     code = "permission"
+
+
+class SealError(AuthError):
+    """Something sealed was changed, left out, swapped or made up on its way, or came in clear where it may not.
+
+    `details` may have `gateway`, which is between the two that seal. Nothing of it was loaded.
+    """
+
+    code = "seal"
 
 
 class Unavailable(EasyRemoteError):

@@ -29,6 +29,7 @@ from easyremote.execution.failure import rebuild
 from easyremote.model import JobInfo
 from easyremote.presenting import Presenter, present
 from easyremote.runtime import random_id
+from easyremote.sealing import Prepared, open_fetched
 from easyremote.transport.transfers import memory_for, place
 from easyremote.wire import codec
 from easyremote.wire.events import payload_of
@@ -82,7 +83,7 @@ class Job(Call[R]):
         title: str,
         presenter: Callable[[], Presenter] | None = None,
     ) -> None:
-        super().__init__(job_id, title, _nothing, self._took, presenter, may_unpickle=connection.may_unpickle)
+        super().__init__(job_id, title, _nothing, self._took, presenter, may_unpickle=connection.may_unpickle_from(""))
         self._connection = connection
         self._room = asyncio.Event()
 
@@ -179,7 +180,7 @@ class Job(Call[R]):
     def _came(self, numbered: pb.JobEvent, encoded: codec.Encoded | None) -> None:
         event = numbered.event
         event.seq = numbered.number
-        self._may_unpickle = self._connection.may_unpickle
+        self._may_unpickle = self._connection.may_unpickle_from("")
         self._arrive(event, encoded)
 
     def _has_room(self) -> bool:
@@ -238,6 +239,7 @@ class _Reader:
                 self._job._tell_dropped(page.jobs[0].dropped_events)
             await self._connection.settled()
             for numbered in page.events:
+                numbered.event.CopyFrom(_opened(self._connection, self._job_id, numbered.event))
                 encoded = await self._payload(numbered.event)
                 self._job._came(numbered, encoded)
                 request.after = numbered.number
@@ -380,7 +382,13 @@ async def fetch(connection: Connection, job_id: bytes, payload: pb.Payload) -> c
             await take()
     finally:
         await _cancel([task for _, task in under_way])
-    return codec.Encoded(payload.content_type, parts)
+    encoded = codec.Encoded(payload.content_type, parts)
+    return await asyncio.to_thread(open_fetched, payload, encoded) if payload.seal_key else encoded
+
+
+def _opened(connection: Connection, job_id: bytes, event: pb.Event) -> pb.Event:
+    """An event of a job as its node made it. Raises SealError."""
+    return event if connection.sealing is None else connection.sealing.open_of_job(event, job_id)
 
 
 async def _cancel(tasks: list[asyncio.Task[pb.JobAnswer]]) -> None:
@@ -390,23 +398,27 @@ async def _cancel(tasks: list[asyncio.Task[pb.JobAnswer]]) -> None:
 
 
 def submission(
-    target: Target, arguments: bytes | codec.Encoded, content_type: str = codec.PICKLE
+    connection: Connection, target: Target, arguments: bytes | codec.Encoded
 ) -> tuple[pb.Submit, list[codec.Encoded]]:
-    """A job, and its large payloads in the order in which it names them. `content_type`: of arguments that are bytes."""
+    """A job, and its large payloads in the order in which it names them."""
     submit = target.to_wire(random_id())
-    if isinstance(arguments, bytes):
-        submit.arguments.data = arguments
-        submit.arguments.content_type = content_type
+    given = connection.prepared(target, arguments)
+    if isinstance(given, bytes):
+        submit.arguments.data = given
+        submit.arguments.content_type = connection.encoding.content_type
         large: list[codec.Encoded] = []
     else:
-        if arguments.refs:
+        if given.refs:
             raise UsageError("a job outlives its client, and refs end with it: give a job the values themselves")
-        payload, large = payload_for(arguments)
+        payload, large = payload_for(given)
         submit.arguments.CopyFrom(payload)
     if target.code is not None:
-        payload, more = payload_for(target.code[1])
+        payload, more = payload_for(target.sealed_code or target.code[1])
         submit.code.payload.CopyFrom(payload)
         large = large + more
+    sealing = connection.sealing
+    if sealing is not None and sealing.is_wanted(target.options.node_id):
+        sealing.seal_job(submit, target.code_digest)
     return submit, large
 
 
@@ -436,6 +448,7 @@ def replay(connection: Connection, job: Job[Any], presenter: Presenter, follow: 
         if not request.after and page.jobs[0].dropped_events:
             presenter.output(True, _left_out(page.jobs[0].dropped_events))
         for numbered in page.events:
+            numbered.event.CopyFrom(_opened(connection, request.job_id, numbered.event))
             _show(connection, request.job_id, numbered.event, presenter, page.jobs[0].node_id)
             request.after = numbered.number
         if page.is_all or not (page.events or follow):
@@ -449,15 +462,19 @@ def _show(connection: Connection, job_id: bytes, event: pb.Event, presenter: Pre
         is_large = payload.HasField("blob")
         encoded = connection.run(fetch(connection, job_id, payload)) if is_large else codec.Encoded.of(payload)
         data = bytes(encoded.parts[0])
-    present(presenter, event, data, connection.may_unpickle, node)
+    present(presenter, event, data, connection.may_unpickle_from(""), node)
 
 
 def _left_out(count: int) -> str:
     return f"easyremote: {count:,} pieces of output from before were left out; the gateway keeps the newest\n"
 
 
-def payload_for(encoded: codec.Encoded) -> tuple[pb.Payload, list[codec.Encoded]]:
+def payload_for(encoded: codec.Encoded | Prepared) -> tuple[pb.Payload, list[codec.Encoded]]:
     """A payload as a job's submission has it, and what is to be put at the gateway before."""
+    if isinstance(encoded, Prepared):
+        payload, large = payload_for(encoded.sealed)
+        payload.seal_key = encoded.key
+        return payload, large
     if not encoded.is_large:
         return encoded.inline(), []
     return encoded.by_reference(secrets.token_bytes(16)), [encoded]

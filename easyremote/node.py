@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
-from easyremote import discovery, joining, lifetime, retrying
+from easyremote import discovery, joining, lifetime, retrying, sealing
 from easyremote.config import DRAIN_GRACE_S
 from easyremote.errors import EasyRemoteError, UsageError
 from easyremote.execution import capacity, functions
@@ -304,7 +304,7 @@ class ComputeNode:
         self._state.capacity.CopyFrom(found)
         approver = Approver(self.node_id, Terminal()) if self._approve else None
         consent = await asyncio.to_thread(consent_of, self.node_id, self._code, endpoint.is_own)
-        self._state.sealed_only = consent.sealed_only
+        self._state.sealed_only = consent.sealed_only or (sealing.is_forced() and consent.identity is not None)
         self._state.identity = consent.identity.public.data if consent.identity is not None else b""
         audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
         engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined, consent, approver)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import os
 import secrets
 import weakref
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from easyremote import foreign
 from easyremote.core.values import MAX_REFS
 from easyremote.errors import OverloadedError, PayloadError, RefLost, UsageError
+from easyremote.sealing import open_fetched, sealed_payload
+from easyremote.security.sealing import plain_bytes, seal_value
 from easyremote.sizes import format_size
 from easyremote.transport.loop import shared_loop
 from easyremote.wire import codec
@@ -60,9 +63,11 @@ class Ref(Handle, Generic[T]):
         """
         self._table.check(self)
         if self._value is not None:
+            if self._wire.seal_key:
+                return codec.decode(open_fetched(sealed_payload(self._wire), self._value))
             parts = [bytes(self._value.parts[0]), *(bytearray(part) for part in self._value.parts[1:])]
             return codec.decode(codec.Encoded(self._wire.content_type, parts))
-        return codec.decode(self._table.fetch(self._wire, timeout), self._table.may_unpickle)
+        return codec.decode(self._table.fetch(self._wire, timeout), self._table.may_unpickle(self._wire))
 
     def release(self) -> None:
         """Let go of the value. It is freed when no other handle of it is left. Releasing again does nothing."""
@@ -79,7 +84,7 @@ class Ref(Handle, Generic[T]):
 
     @property
     def size_bytes(self) -> int:
-        return sum(self._wire.part_bytes)
+        return sum(map(plain_bytes, self._wire.part_bytes)) if self._wire.seal_key else sum(self._wire.part_bytes)
 
     @property
     def node(self) -> str:
@@ -140,9 +145,21 @@ class RefTable:
             content_type=encoded.content_type,
         )
         self.check_room()
-        kept = self._values.get(ref.ref_id) or encoded.detached()
+        sealing = self._connection.sealing
+        if sealing is not None and sealing.is_wanted():
+            kept = self._sealed(ref, encoded)
+        else:
+            kept = self._values.get(ref.ref_id) or encoded.detached()
         self._connection.post(lambda: self._hold(ref, kept))
         return Ref(self, ref, kept)
+
+    def _sealed(self, ref: pb.Ref, encoded: codec.Encoded) -> codec.Encoded:
+        """A value as nodes are to have it that open it when they need it: it has another id than in clear."""
+        ref.seal_key = hmac.digest(self._key, b"key" + ref.ref_id, "sha256")
+        ref.ref_id = hmac.digest(self._key, b"id" + ref.ref_id, "sha256")[:16]
+        kept = self._values.get(ref.ref_id) or seal_value(encoded, ref.seal_key)[0]
+        ref.part_bytes[:] = kept.part_bytes
+        return kept
 
     def check(self, ref: Ref[Any]) -> None:
         """Raises UsageError for a ref that is of no use any more."""
@@ -150,10 +167,9 @@ class RefTable:
             raise UsageError(f"{ref!r} was released; its value may be gone")
         self.check_open()
 
-    @property
-    def may_unpickle(self) -> bool:
-        """Whether pickles from nodes are loaded here."""
-        return self._connection.may_unpickle
+    def may_unpickle(self, ref: pb.Ref) -> bool:
+        """Whether the value is loaded where it is a pickle. One that is sealed comes from a node that is trusted."""
+        return self._connection.may_unpickle_from("") if ref.seal_key else self._connection.may_unpickle
 
     def check_open(self) -> None:
         if os.getpid() != self._pid:
@@ -195,7 +211,7 @@ class RefTable:
 
     def kept(self, ref: pb.Ref) -> Ref[Any]:
         """A call has left its result on its node. Raises PayloadError for one that nobody could load."""
-        if ref.content_type != codec.PLAIN and not self.may_unpickle:
+        if ref.content_type != codec.PLAIN and not self.may_unpickle(ref):
             raise PayloadError(f"node '{ref.node_id}' keeps a pickle, where this client takes plain data alone")
         self._hold(ref, None)
         return Ref(self, ref)

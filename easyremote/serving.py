@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from easyremote import discovery
 from easyremote.batches import Batcher, Member
@@ -34,7 +35,7 @@ from easyremote.execution.context import left_s
 from easyremote.execution.credits import cost_of
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
-from easyremote.execution.pipe import to_payload
+from easyremote.execution.pipe import from_payload, to_payload
 from easyremote.execution.pool import WorkerDied, WorkerProcess
 from easyremote.execution.pools import NO_LIMITS, Limits, WorkerPools
 from easyremote.execution.retriable import is_named
@@ -42,17 +43,24 @@ from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
 from easyremote.execution.values import Value, ValueStore
+from easyremote.node_sealing import SEAL_ROOM_BYTES, RunSeal, opened_value, put_payload, seal_in_event
 from easyremote.node_values import NodeValues, by_id, files_for_worker
 from easyremote.runtime import python_minor, random_id, this_runtime
+from easyremote.sealing import open_fetched
 from easyremote.security.audit import AuditLog
 from easyremote.security.consent import Consent
+from easyremote.security.sealing import seal_value
 from easyremote.transport.link import Link
 from easyremote.transport.loop import Mailbox, new_event_loop, run_until_stopped
 from easyremote.transport.transfers import BlobLost, Transfers
 from easyremote.wire import codec
 from easyremote.wire.chunks import WireChunk
+from easyremote.wire.events import payload_of
 from easyremote.wire.shared_files import SharedFiles, file_bytes, split
 from easyremote.wire.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from easyremote.security.consent import Consent
 
 _log = logging.getLogger("easyremote")
 
@@ -98,6 +106,9 @@ class _Run:
         self.values: list[Value] = []  # of the refs in its arguments
         self.limits = NO_LIMITS  # of the key that it comes from
         self.client = "A client of its gateway"  # for people
+        self.pinned: list[Value] = []  # those of them that are kept here; the others were made for it
+        self.seal: RunSeal | None = None
+        self.outgoing: deque[tuple[pb.Event, Callable[[], None]]] = deque()  # events from one that is being sealed on
 
 
 _Posted = tuple[_Run, "pb.Event | list[bytes]", str, "codec.Encoded | InFile | None"]
@@ -376,7 +387,7 @@ class Engine:
             self._fail(attempt_run, error)
 
     def _check_consent(self, consent: Consent, attempt_run: _Run) -> None:
-        """Whether the call may run, before anything of it is used. Raises ConsentError."""
+        """Whether the call may run, before anything of it is used; what is sealed is opened. Raises ConsentError, SealError."""
         submit = attempt_run.attempt.submit
         registered = self.functions.get(submit.function)
         retries = registered.spec.retry.retries if registered is not None else 0
@@ -388,6 +399,9 @@ class Engine:
         if rights is not None:
             attempt_run.client += f" ({rights.comment})" if rights.comment else ""
             attempt_run.limits = Limits(rights.memory_bytes, rights.gpus is not None)
+            submit.plain_only = submit.plain_only or not rights.may_ship
+        assert consent.identity is not None, "what it takes that is sealed it can open"
+        attempt_run.seal = RunSeal.opened(permit, consent.identity, submit)
 
     def _is_own_gateway(self) -> bool:
         """Whether it is this user's own. Looked up again where it wasn't: it may have said so a moment after it came."""
@@ -497,11 +511,11 @@ class Engine:
     async def _fetch_and_join(self, attempt_run: _Run, batcher: Batcher) -> None:
         submit = attempt_run.attempt.submit
         in_worker = batcher.registered.code is not None
-        attempt_run.values = await self.values.use(submit.refs, in_worker)
+        await self._use_values(attempt_run, in_worker)
         if in_worker:
             batcher.add(attempt_run, await self._for_worker(submit.call_id, submit.arguments))
         else:
-            batcher.add(attempt_run, await self._transfers.fetch(submit.call_id, submit.arguments))
+            batcher.add(attempt_run, await self._fetch(submit.call_id, submit.arguments))
 
     def end_stopped(self, attempt_run: _Run) -> None:
         """It was told to stop, and nobody else will say that it has."""
@@ -512,18 +526,17 @@ class Engine:
         if payload.HasField("blob"):
             self._shared.remove(payload.blob.blob_id.decode())
 
-    @property
-    def shared_here(self) -> SharedFiles | None:
-        """Where large values are put at once, if their receiver is on this host."""
-        return self._shared if self._link.is_local else None
+    def shared_for(self, attempt_run: _Run) -> SharedFiles | None:
+        """Where its large values are put at once, if their receiver is on this host and may see them as they are."""
+        return self._shared if self._link.is_local and attempt_run.seal is None else None
 
     # ---- the owner's functions -----------------------------------------------------------------------------------
 
     async def _fetch_and_run(self, attempt_run: _Run, registered: Registered) -> None:
         submit = attempt_run.attempt.submit
-        arguments = await self._transfers.fetch(submit.call_id, submit.arguments)
+        arguments = await self._fetch(submit.call_id, submit.arguments)
         if submit.refs:
-            attempt_run.values = await self.values.use(submit.refs, in_files=False)
+            await self._use_values(attempt_run, in_files=False)
         self._run_in_thread(attempt_run, registered, arguments)
 
     def _run_in_thread(self, attempt_run: _Run, registered: Registered, arguments: codec.Encoded) -> None:
@@ -534,7 +547,7 @@ class Engine:
             self.node_id,
             attempt_run.attempt.submit,
             lambda event, field, encoded: self.post(attempt_run, event, field, encoded),
-            self.shared_here,
+            self.shared_for(attempt_run),
         )
         attempt_run.emitter = emitter
         emitter.deadline = attempt_run.attempt.ends_at
@@ -568,7 +581,9 @@ class Engine:
         field: str,
         encoded: codec.Encoded | InFile | None,
     ) -> None:
-        """An event, or a pack of items, from another thread."""
+        """An event, or a pack of items, from another thread, which seals what is large."""
+        if attempt_run.seal is not None and isinstance(encoded, codec.Encoded) and isinstance(event, pb.Event):
+            encoded = seal_in_event(event, field, encoded)
         with contextlib.suppress(RuntimeError, EasyRemoteError):  # the loop has ended: so has the node
             self._mailbox.post((attempt_run, event, field, encoded))
 
@@ -587,7 +602,7 @@ class Engine:
                 except PayloadError as error:
                     self._fail(attempt_run, error)
                     continue
-                (event.display.bundle if field == "display" else getattr(event, field)).CopyFrom(payload)
+                put_payload(event.display.bundle if field == "display" else getattr(event, field), payload)
             self._emit(attempt_run, event, encoded.size if encoded is not None else len(event.output.text))
             if attempt_run.emitter is not None:
                 attempt_run.owed += cost_of(encoded.size) if encoded is not None and field == "item" else 1
@@ -649,14 +664,25 @@ class Engine:
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
             async with lock:
+                encoded = await self._fetch_code(attempt_run) if attempt_run.seal is not None else None
                 worker = self._pools.take_for_session(submit.options.session_id, submit.grant, attempt_run.limits)
-                await self._run_in_worker(attempt_run, code, None, worker)
+                await self._run_in_worker(attempt_run, code, encoded, worker)
+        elif attempt_run.seal is not None and code.payload.HasField("blob"):
+            await self._run_in_worker(attempt_run, code, await self._fetch_code(attempt_run))
         else:
             await self._run_in_worker(attempt_run, code, None)
 
+    async def _fetch_code(self, attempt_run: _Run) -> codec.Encoded:
+        """Raises ConsentError where it isn't what its client signed."""
+        submit = attempt_run.attempt.submit
+        encoded = await self._fetch(submit.call_id, submit.code.payload)
+        if attempt_run.seal is not None:
+            attempt_run.seal.check_code(encoded)
+        return encoded
+
     async def _register_shipped(self, attempt_run: _Run) -> None:
         submit = attempt_run.attempt.submit
-        encoded = await self._transfers.fetch(submit.call_id, submit.code.payload)
+        encoded = await self._fetch_code(attempt_run)
         code = pb.Code()
         code.CopyFrom(submit.code)
         code.kind = pb.Code.KIND_CALLABLE
@@ -691,7 +717,7 @@ class Engine:
         else:
             submit.arguments.CopyFrom(await self._for_worker(attempt.call_id, attempt.submit.arguments))
         if attempt.submit.refs:
-            attempt_run.values = await self._values_in_files(attempt.submit, submit.arguments)
+            await self._values_in_files(attempt_run, submit.arguments)
             submit.refs.extend(files_for_worker(attempt_run.values))
         worker = worker or await self._take_worker(code.digest, attempt.submit.grant, attempt_run.limits)
         began = monotonic()
@@ -748,12 +774,29 @@ class Engine:
         """A payload whose large bytes lie in a shared file."""
         if not payload.HasField("blob"):
             return payload
+        if payload.seal_key:
+            return await asyncio.to_thread(to_payload, await self._fetch(call_id, payload), self._shared)
         name, sizes = await self._transfers.fetch_to_file(call_id, payload)
         return pb.Payload(content_type=payload.content_type, blob=pb.Blob(blob_id=name.encode(), part_bytes=sizes))
 
-    async def _values_in_files(self, submit: pb.Submit, arguments: pb.Payload) -> list[Value]:
+    async def _fetch(self, call_id: bytes, payload: pb.Payload) -> codec.Encoded:
+        """A payload as it was at its client."""
+        encoded = await self._transfers.fetch(call_id, payload)
+        return await asyncio.to_thread(open_fetched, payload, encoded) if payload.seal_key else encoded
+
+    async def _use_values(self, attempt_run: _Run, in_files: bool) -> None:
+        """Have the values here that its arguments name."""
+        refs = attempt_run.attempt.submit.refs
+        if not any(ref.seal_key for ref in refs):
+            attempt_run.pinned = attempt_run.values = await self.values.use(refs, in_files)
+            return
+        attempt_run.pinned = await self.values.use(refs, in_files=False)  # they are kept as they are fetched, sealed
+        for ref, value in zip(refs, attempt_run.pinned, strict=True):
+            attempt_run.values.append(await asyncio.to_thread(opened_value, ref, value, self._shared, in_files))
+
+    async def _values_in_files(self, attempt_run: _Run, arguments: pb.Payload) -> None:
         try:
-            return await self.values.use(submit.refs, in_files=True)
+            await self._use_values(attempt_run, in_files=True)
         except BaseException:
             if arguments.HasField("blob"):
                 self._shared.remove(arguments.blob.blob_id.decode())
@@ -776,6 +819,9 @@ class Engine:
     ) -> None:
         if event.call_id != attempt_run.attempt.call_id:
             return  # of an earlier call in that worker, e.g. from a process that it forked
+        self._in_order(attempt_run, event, lambda: self._take_workers_event(attempt_run, event, ended))
+
+    def _take_workers_event(self, attempt_run: _Run, event: pb.Event, ended: asyncio.Future[None]) -> None:
         size = self._own_payload(attempt_run, event)
         body = event.WhichOneof("body")  # a result that was to stay may have become an error
         if body == "returned" and event.returned.stop:
@@ -801,6 +847,8 @@ class Engine:
             return sum(map(len, event.items.data))
         if body not in ("item", "result", "display"):
             return len(event.output.text)
+        if body == "result" and event.result.kept.seal_key:
+            return 0
         if body == "result" and attempt_run.attempt.submit.options.keep:
             try:
                 self._keep_workers_result(attempt_run, event.result)
@@ -809,7 +857,7 @@ class Engine:
             return 0
         payload = event.display.bundle if body == "display" else getattr(event, body)
         size = sum(payload.blob.part_bytes) or len(payload.data) + sum(map(len, payload.buffers))
-        if payload.HasField("blob"):
+        if payload.HasField("blob") and not payload.seal_key:
             name, parts = payload.blob.blob_id.decode(), list(payload.blob.part_bytes)
             payload.CopyFrom(self._transfers.own_file(attempt_run.attempt.key, payload.content_type, parts, name))
         return size
@@ -817,7 +865,9 @@ class Engine:
     def told_by_worker(self, attempt_run: _Run, event: pb.Event) -> None:
         """A worker says this of one of the calls that it runs together. One that has ended meanwhile doesn't want it."""
         if not attempt_run.attempt.has_ended:
-            self._emit(attempt_run, event, self._own_payload(attempt_run, event))
+            self._in_order(
+                attempt_run, event, lambda: self._emit(attempt_run, event, self._own_payload(attempt_run, event))
+            )
         elif event.HasField("result"):
             self.forget_payload(event.result)
 
@@ -841,28 +891,82 @@ class Engine:
             info = self._stop_error(attempt_run)
         else:
             info = self.crashed(_title(attempt_run), error, attempt_run.attempt.submit.options)
-        self._emit(attempt_run, pb.Event(error=info))
-        if not ended.done():
-            ended.set_result(None)
+
+        def tell() -> None:
+            self._emit(attempt_run, pb.Event(error=info))
+            if not ended.done():
+                ended.set_result(None)
+
+        self._in_order(attempt_run, pb.Event(), tell)
+
+    # ---- what is large and sealed --------------------------------------------------------------------------------
+
+    def _in_order(self, attempt_run: _Run, event: pb.Event, work: Callable[[], None]) -> None:
+        """What a worker says, now, or behind what is being sealed."""
+        if not attempt_run.outgoing and not self._is_to_be_sealed(attempt_run, event):
+            work()
+            return
+        attempt_run.outgoing.append((event, work))
+        if len(attempt_run.outgoing) == 1:
+            self._spawn(self._seal_in_order(attempt_run))
+
+    async def _seal_in_order(self, attempt_run: _Run) -> None:
+        while attempt_run.outgoing:
+            event, work = attempt_run.outgoing[0]
+            try:
+                if self._is_to_be_sealed(attempt_run, event):
+                    await self._seal_large(attempt_run, event)
+            except Exception as error:
+                event.error.CopyFrom(describe(error, self.node_id))
+            try:
+                work()
+            except Exception as error:
+                self._fail(attempt_run, error)
+            attempt_run.outgoing.popleft()
+
+    def _is_to_be_sealed(self, attempt_run: _Run, event: pb.Event) -> bool:
+        """Whether it has a value that doesn't travel in the event itself."""
+        if attempt_run.seal is None or attempt_run.attempt.has_ended:
+            return False
+        payload = payload_of(event)
+        is_kept = event.HasField("result") and attempt_run.attempt.submit.options.keep
+        return is_kept or (payload is not None and payload.HasField("blob"))
+
+    async def _seal_large(self, attempt_run: _Run, event: pb.Event) -> None:
+        key, payload = attempt_run.attempt.key, payload_of(event)
+        assert payload is not None, "it has a value"
+        encoded = await asyncio.to_thread(from_payload, payload, self._shared)
+        sealed, seal_key = await asyncio.to_thread(seal_value, encoded)
+        if event.HasField("result") and attempt_run.attempt.submit.options.keep:
+            kept_type = payload.kept.type or "value"
+            kept = self.values.keep(key, sealed.parts, kept_type, content_type=encoded.content_type)
+            kept.seal_key = seal_key
+            payload.CopyFrom(pb.Payload(kept=kept))
+        else:
+            payload.CopyFrom(self._transfers.own(key, sealed))
+            payload.seal_key = seal_key
 
     # ---- events out ----------------------------------------------------------------------------------------------
 
     def _emit(self, attempt_run: _Run, event: pb.Event, size: int = 0) -> None:
         attempt = attempt_run.attempt
-        if event.ByteSize() > BATCH_BYTES:  # it would end the connection, again and again
+        if event.ByteSize() > (
+            BATCH_BYTES if attempt_run.seal is None else BATCH_BYTES - SEAL_ROOM_BYTES
+        ):  # it would end the connection, again and again
             text = f"an event of {event.ByteSize():,} bytes doesn't fit into a frame"
             event = pb.Event(error=pb.ErrorInfo(code="payload", message=text, node_id=self.node_id))
             self._stop_run(attempt_run, "payload", text)
         if event.HasField("error") and attempt_run.stop is not None and event.error.code == "remote":
             event.error.CopyFrom(self._stop_error(attempt_run))
+        if attempt_run.seal is not None:
+            event = attempt_run.seal.seal(event, attempt.seq + 1)
         effects = self._core.emit(attempt, event, size, monotonic())
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
             if self.audit is not None:
                 self._note(self.audit, attempt, event)
-            if attempt_run.values:
-                values, attempt_run.values = attempt_run.values, []
-                self.values.done_with(values)
+            if attempt_run.pinned:
+                self._let_go_of_values(attempt_run)
         if effects:
             self._perform(effects)
         self._link.flush()
@@ -884,6 +988,14 @@ class Engine:
                 "took_s": monotonic() - attempt.started_at if attempt.started_at is not None else 0.0,
             }
         )
+
+    def _let_go_of_values(self, attempt_run: _Run) -> None:
+        pinned, attempt_run.pinned = attempt_run.pinned, []
+        for value in attempt_run.values:
+            if value.file and value not in pinned:  # opened for this call alone
+                self._shared.remove(value.file)
+        attempt_run.values = []
+        self.values.done_with(pinned)
 
     def _send_fetch(self, fetch: pb.Fetch) -> None:
         self._core.fetch(fetch)

@@ -30,6 +30,7 @@ class ResultTrust:
         if results not in get_args(Results):
             raise UsageError(f"results is one of {', '.join(map(repr, get_args(Results)))}, not {results!r}")
         self.may_unpickle = results == "pickle" or (results == "auto" and endpoint.is_own)
+        self.takes_sealed = results != "plain"  # pickles that a trusted node has sealed
         self.is_settled = True
         self._is_by_gateway = results == "auto" and endpoint.is_own
 

@@ -133,6 +133,8 @@ class Requests:
             plain.code.CopyFrom(submit.code)
         if submit.HasField("arguments"):
             plain.arguments.CopyFrom(submit.arguments)
+        if submit.HasField("seal"):
+            plain.seal.CopyFrom(submit.seal)
         blobs = [payload.blob for payload in payloads_of(plain) if payload.HasField("blob")]
         files = [self._uploads.whole(blob.blob_id.hex(), sum(blob.part_bytes), access.token_id) for blob in blobs]
         whole = [file for file in files if file is not None]

@@ -156,7 +156,8 @@ def digest_of(parts: Iterable[bytes | bytearray | memoryview]) -> str:
     return digest.hexdigest()
 
 
-_STATED_ONLY = ("epoch", "code_digest", "issued", "expires")
+_STATED_ONLY = ("epoch", "code_digest", "issued", "expires", "retries", "retries_set")
+"""What a Submit hasn't got, or what its gateway may change as its function's owner wants: the statement counts, see `consent`."""
 
 
 def _fixed(submit: pb.Submit) -> pb.CallStatement:

@@ -593,7 +593,7 @@ def test_the_same_job_submitted_twice_is_one(client: Client, node: ComputeNode) 
     from easyremote.wire.v1 import gateway_pb2 as pb
 
     add(node)
-    submit, _ = jobs.submission(Target("add", pb.Options()), codec.encode_arguments((1, 2), {}))
+    submit, _ = jobs.submission(client._connection, Target("add", pb.Options()), codec.encode_arguments((1, 2), {}))
     request = pb.JobRequest(keep=pb.JobRequest.Keep(submits=[submit, submit]))
     for _ in range(2):
         answer = client._connection.ask_job(request)

@@ -163,17 +163,15 @@ def other(submit: pb.Submit, name: str) -> None:
             submit.tasks.append(b"")
         case "node_id" | "session_id" | "accept":
             setattr(submit.options, name, "other")
-        case "retries":
-            submit.options.retries = 9
-        case "retries_set" | "keep":
-            setattr(submit.options, name, not getattr(submit.options, name))
+        case "keep":
+            submit.options.keep = not submit.options.keep
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *["call_id", "function", "code", "kind", "spec", "python", "refs", "no refs", "tasks"],
-        *["node_id", "session_id", "accept", "retries", "retries_set", "keep"],
+        *["node_id", "session_id", "accept", "keep"],
     ],
 )
 def test_a_call_that_is_not_the_stated_one_is_refused(name: str) -> None:
@@ -182,6 +180,13 @@ def test_a_call_that_is_not_the_stated_one_is_refused(name: str) -> None:
     other(submit, name)
     with pytest.raises(ConsentError, match="was changed on its way"):
         check_call(read_call(seal), submit, "gpu", NOW)
+
+
+def test_a_gateway_may_say_how_often_a_call_runs_as_its_function_s_owner_wants() -> None:
+    submit = call()
+    seal = sealed(submit)
+    submit.options.retries, submit.options.retries_set = 9, False
+    check_call(read_call(seal), submit, "gpu", NOW)  # the node goes by what was stated
 
 
 def test_a_call_for_one_node_is_refused_by_another() -> None:

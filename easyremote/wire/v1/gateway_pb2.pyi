@@ -512,34 +512,40 @@ class Submit(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., function: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., arguments: _Optional[_Union[Payload, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., attempt: _Optional[int] = ..., again: _Optional[bool] = ..., seen_attempt: _Optional[int] = ..., seen_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ..., seen_item: _Optional[bool] = ..., seen_end: _Optional[bool] = ..., nodes_may_return: _Optional[bool] = ..., attempt_floor: _Optional[int] = ..., tasks: _Optional[_Iterable[bytes]] = ..., tasks_content_type: _Optional[str] = ..., skipped_tasks: _Optional[_Iterable[int]] = ..., earlier: _Optional[_Iterable[_Union[ErrorInfo, _Mapping]]] = ..., hedge_of: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., plain_only: _Optional[bool] = ..., owner: _Optional[str] = ..., allowed_nodes: _Optional[_Iterable[str]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
 
 class Ref(_message.Message):
-    __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file", "content_type")
+    __slots__ = ("ref_id", "part_bytes", "type", "node_id", "shared_file", "seal_key", "content_type")
     REF_ID_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     SHARED_FILE_FIELD_NUMBER: _ClassVar[int]
+    SEAL_KEY_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     ref_id: bytes
     part_bytes: _containers.RepeatedScalarFieldContainer[int]
     type: str
     node_id: str
     shared_file: str
+    seal_key: bytes
     content_type: str
-    def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ..., content_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, ref_id: _Optional[bytes] = ..., part_bytes: _Optional[_Iterable[int]] = ..., type: _Optional[str] = ..., node_id: _Optional[str] = ..., shared_file: _Optional[str] = ..., seal_key: _Optional[bytes] = ..., content_type: _Optional[str] = ...) -> None: ...
 
 class Seal(_message.Message):
-    __slots__ = ("statement", "signature", "admission", "admissions", "mac")
+    __slots__ = ("statement", "signature", "admission", "admissions", "box", "own", "mac")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     signature: bytes
     admission: Admission
     admissions: _containers.RepeatedCompositeFieldContainer[Admission]
+    box: bytes
+    own: bytes
     mac: bytes
-    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., mac: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., admissions: _Optional[_Iterable[_Union[Admission, _Mapping]]] = ..., box: _Optional[bytes] = ..., own: _Optional[bytes] = ..., mac: _Optional[bytes] = ...) -> None: ...
 
 class CallStatement(_message.Message):
     __slots__ = ("epoch", "call_id", "function", "code_kind", "code_digest", "spec", "node_id", "session_id", "retries", "expires", "issued", "keep", "accept", "ref_ids", "tasks", "python", "retries_set")
@@ -750,18 +756,20 @@ class Code(_message.Message):
     def __init__(self, kind: _Optional[_Union[Code.Kind, str]] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., digest: _Optional[str] = ..., python: _Optional[str] = ..., cloudpickle: _Optional[str] = ...) -> None: ...
 
 class Payload(_message.Message):
-    __slots__ = ("content_type", "data", "buffers", "blob", "kept")
+    __slots__ = ("content_type", "data", "buffers", "blob", "kept", "seal_key")
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    SEAL_KEY_FIELD_NUMBER: _ClassVar[int]
     content_type: str
     data: bytes
     buffers: _containers.RepeatedScalarFieldContainer[bytes]
     blob: Blob
     kept: Ref
-    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., kept: _Optional[_Union[Ref, _Mapping]] = ...) -> None: ...
+    seal_key: bytes
+    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., kept: _Optional[_Union[Ref, _Mapping]] = ..., seal_key: _Optional[bytes] = ...) -> None: ...
 
 class Blob(_message.Message):
     __slots__ = ("blob_id", "part_bytes")
