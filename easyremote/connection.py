@@ -19,6 +19,7 @@ from easyremote.bundling import MAX_TASK_BYTES, Bundle, Member, Target
 from easyremote.calls import Call
 from easyremote.core import client_session as core
 from easyremote.errors import (
+    AuthError,
     EasyRemoteError,
     GatewayUnreachable,
     JobsUnavailable,
@@ -498,6 +499,9 @@ class Connection:
                     self._link.flush()
             elif isinstance(effect, core.HeldBack):
                 self._resume_timer = self._loop.call_later(effect.wait_s, self._resume)
+            elif isinstance(effect, core.Rejected):
+                if isinstance(error := from_code(effect.refused.code, effect.refused.message), AuthError):
+                    self._end_calls(error)
             elif isinstance(effect, core.GatewayLeaves):
                 self._give_up_after_s = GIVE_UP_AFTER_S if effect.returns else GIVE_UP_AFTER_GOODBYE_S
         if self._core.has_acks:
@@ -722,6 +726,17 @@ class Connection:
             error = self._unreachable(self._give_up_after_s)
             error.may_have_run = self._core.may_have_run(call_id)
             self._core.cancel(call_id, "the gateway is gone")
+            self._forget(call_id)
+            call._judged(error)
+
+    def _end_calls(self, error: AuthError) -> None:
+        """The gateway doesn't let this client in any more, and has stopped what it had of it."""
+        self._end_fetches(error)
+        for waiting in self._queries.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+        for call_id, call in list(self._calls.items()):
+            self._core.cancel(call_id, "the gateway doesn't let its client in any more")
             self._forget(call_id)
             call._judged(error)
 

@@ -203,6 +203,17 @@ class Broker:
         self._relay.look_for_sources(now)
         return self._take()
 
+    @property
+    def token_ids(self) -> list[str]:
+        """Tokens with sessions here, or with some a moment ago; but for the gateway's own."""
+        return list(self._state.allowances.by_token)
+
+    def token_ended(self, token_id: str, why: str, now: float) -> list[Action]:
+        """It isn't good any more: end all that it has opened, and tell its holders why."""
+        self._state.now = now
+        self._peers.token_ended(token_id, why)
+        return self._take()
+
     def doubtful(self, now: float) -> list[int]:
         """Connections of peers that say nothing. The shell may know that their processes live, and then calls `vouch`."""
         return self._peers.doubtful(now)
@@ -272,5 +283,6 @@ class Broker:
         self._alarms.check()
         self._nesting.check(self._placing.nodes.values())
         self._values.check(self._sessions.values())
+        self._state.allowances.check(self._sessions)
         self._placing.rings.check(self._calls.values(), self._sessions.values())
         self._node_keys.check()

@@ -373,6 +373,9 @@ class NodeSession:
             self._send_offers()
 
     def _on_refused(self, refused: pb.Refused) -> None:
+        if self.is_connected:  # its token isn't good any more, so nobody takes what comes of its attempts
+            for call_id, number in list(self._attempts):
+                self._on_forget(pb.Forget(call_id=call_id, attempt=number))
         self._effects.append(Rejected(refused))
 
     def _on_offers_taken(self, taken: pb.OffersTaken) -> None:

@@ -12,10 +12,12 @@ from easyremote.core.attempts import withdrawn
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.draining import reason_of
 from easyremote.core.endings import Endings
+from easyremote.core.fairness import TOKEN_SHARE
 from easyremote.core.node_keys import IDENTITY_BYTES, NodeKeys
 from easyremote.core.nodes import Nodes
-from easyremote.core.records import Close, Node, Send, Session
+from easyremote.core.records import Close, EndStream, Node, Send, Session
 from easyremote.core.state import State
+from easyremote.errors import AuthError
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
@@ -34,6 +36,7 @@ class Peers:
         self._placing = state.placing
         self._values = state.values
         self._relay = state.relay
+        self._allowances = state.allowances
         self._endings = endings
         self._dispatching = dispatching
         self._nodes = nodes
@@ -49,6 +52,7 @@ class Peers:
         known = self._sessions.get(hello.session_id)
         session = known or self._new_session(hello)
         session.access = access
+        self._allowances.session_came(session, self._state.now)
         self._attach(session, conn)
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
@@ -76,6 +80,9 @@ class Peers:
     def tick(self, passed_s: float) -> None:
         """Time passed. Who was away for too long is gone, who is silent counts as away, who hears nothing gets a heartbeat."""
         now = self._state.now
+        for token_id in self._allowances.expired(now):
+            self.token_ended(token_id, "this token has expired")
+        self._allowances.tick(now)
         for session in list(self._sessions.values()):
             session.paced(passed_s)
             if session.conn is None:
@@ -89,6 +96,17 @@ class Peers:
                 self._state.send_held_acks(session)
             elif now - session.sent_at > self._settings.heartbeat_s:
                 self._send(session, pb.Frame(heartbeat=pb.Heartbeat()))
+
+    def token_ended(self, token_id: str, why: str) -> None:
+        """All that it has opened ends at once: whoever has shown it is told why, and its calls are stopped."""
+        for session in [session for session in self._sessions.values() if session.access.token_id == token_id]:
+            if session.conn is not None:
+                refused = pb.Refused(code=AuthError.code, message=why)
+                self._state.actions.append(Send(session.conn, pb.Frame(refused=refused)))
+            self._state.actions.append(EndStream(session.session_id))
+            self._end_session(session, why)
+        for node in self._placing.nodes.values():
+            node.share.gone(TOKEN_SHARE + token_id.encode())
 
     def doubtful(self, now: float) -> list[int]:
         """Connections of peers that say nothing. The shell may know that their processes live, and then calls `vouch`."""
@@ -161,6 +179,7 @@ class Peers:
     def _end_session(self, session: Session, why: str, said_goodbye: bool = False) -> None:
         """The peer is gone for good."""
         self._sessions.pop(session.session_id, None)
+        self._allowances.session_left(session)
         if session.conn is not None:
             self._by_conn.pop(session.conn, None)
             self._state.actions.append(Close(session.conn))

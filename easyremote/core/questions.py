@@ -9,7 +9,7 @@ from easyremote.core.explaining import explain
 from easyremote.core.nodes import Nodes
 from easyremote.core.permissions import note_in, refuse_call, refuse_query
 from easyremote.core.placing import queue_key
-from easyremote.core.records import AskKeeper, Call, Session
+from easyremote.core.records import AskKeeper, AskTokens, Call, Session
 from easyremote.core.state import State
 from easyremote.core.transitions import CallState
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -34,6 +34,8 @@ class Questions:
     def on_query(self, session: Session, frame: pb.Frame) -> None:
         query = frame.query
         problem = refuse_query(session.access, query)
+        if problem is None and session.allowance is not None and query.job.HasField("keep"):
+            problem = session.allowance.refuse_rate(len(query.job.keep.submits), self._state.now)
         if problem is not None:
             self._send(session, pb.Frame(answer=pb.Answer(query_id=query.query_id, error=problem)))
             return
@@ -41,6 +43,9 @@ class Questions:
             for submit in query.job.keep.submits if query.job.HasField("keep") else ():
                 note_in(submit, session.access)
             self._state.actions.append(AskKeeper(session.session_id, query, session.access))
+            return
+        if query.HasField("tokens"):
+            self._state.actions.append(AskTokens(session.session_id, query))
             return
         if query.HasField("drain_node"):
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))

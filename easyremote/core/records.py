@@ -16,6 +16,7 @@ from easyremote.core.transitions import TABLE, CallEvent, CallState, next_state
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
+    from easyremote.core.allowances import Allowance
     from easyremote.core.nesting import Family
 
 PREFETCH_HIDES_S = 0.004
@@ -91,7 +92,20 @@ class AskKeeper(NamedTuple):
     access: Access
 
 
-Action = Send | SendChunk | Close | AskKeeper | Audited
+class AskTokens(NamedTuple):
+    """Have this administrator's question about tokens answered for that session."""
+
+    session_id: bytes
+    query: pb.Query
+
+
+class EndStream(NamedTuple):
+    """End that session's transfer stream."""
+
+    session_id: bytes
+
+
+Action = Send | SendChunk | Close | AskKeeper | AskTokens | EndStream | Audited
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +121,7 @@ class Session:
     sent_at: float
     incarnation: int = 0
     access: Access = OWNER  # of the token that its newest connection has shown
+    allowance: Allowance | None = None  # that it shares with all sessions of that token; the gateway's own has none
     knows_drain: bool = False  # it understands HandedBack and Withdrawn
     knows_seal: bool = False  # a client's: it can seal its calls, once it knows the keys of nodes
     knows_keys: bool = False  # it was told them on this connection, and hears what changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from easyremote.config import GatewaySettings
 from easyremote.core.alarms import Alarms
+from easyremote.core.allowances import Allowances
 from easyremote.core.audit import of_call
 from easyremote.core.nesting import Nesting
 from easyremote.core.placing import Placing, queue_key
@@ -32,6 +33,7 @@ class State:
         self.sessions: dict[bytes, Session] = {}
         self.by_conn: dict[int, Session] = {}
         self.calls: dict[bytes, Call] = {}
+        self.allowances = Allowances()
         self.alarms = Alarms(self.calls)
         self.queues = Queues()
         self.placing = Placing(settings.default_strategy)

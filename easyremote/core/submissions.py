@@ -61,7 +61,7 @@ class Submissions:
             self._forget_outdated(known)
             known = None
         if problem is None and known is None:
-            problem = self._refuse_overload(session)
+            problem = self._refuse_overload(session, submit)
         if problem is None and known is None and submit.options.parent_id:
             problem = self._nesting.refuse(submit)
         if problem is not None:  # told, and not kept
@@ -87,10 +87,13 @@ class Submissions:
             return True
         return submit.again and retrying.allowed(submit.options, self._settings.default_retries) > 0
 
-    def _refuse_overload(self, session: Session) -> pb.ErrorInfo | None:
+    def _refuse_overload(self, session: Session, submit: pb.Submit) -> pb.ErrorInfo | None:
         if session.session_id == self._state.keeper_id:
             return None  # it has bounds of its own
-        return refuse_overload(session, self._queues.bytes, self._settings)
+        problem = refuse_overload(session, self._queues.bytes, self._settings)
+        if problem is None and session.allowance is not None:
+            problem = session.allowance.refuse(submit, self._state.now)
+        return problem
 
     def _submitted(self, frame: pb.Frame, session: Session) -> None:
         call = self._state.new_call(frame, session, CallState.QUEUED)

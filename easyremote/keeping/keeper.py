@@ -89,6 +89,19 @@ class Keeper:
         if not self._asked[whose]:
             del self._asked[whose]
 
+    def token_revoked(self, token_id: str) -> None:
+        """Stop the jobs that it has made; what they brought is still kept, for administrators."""
+        if self._requests is not None:
+            task = self._loop.create_task(self._stop_all(self._requests, token_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _stop_all(self, requests: Requests, token_id: str) -> None:
+        try:
+            await requests.stop_all(token_id)
+        except EasyRemoteError as error:
+            _log.warning("jobs of token %s go on though it was revoked: %s", token_id, error)
+
     async def close(self) -> None:
         tasks = [*self._tasks, *(task for task in (self._retry, self._opening) if task is not None)]
         for task in tasks:

@@ -97,7 +97,7 @@ class Requests:
         def work(store: JobStore) -> list[Job | EasyRemoteError | None]:
             self._journal.check_there()
             return [
-                item if isinstance(item, EasyRemoteError) else store.keep(item.submit, item.files, boot, now)
+                item if isinstance(item, EasyRemoteError) else store.keep(item.submit, item.files, boot, now, access)
                 for item in wanted
             ]
 
@@ -208,6 +208,19 @@ class Requests:
         number, record = await self._journal.do(work)
         self._stopped(request.job_id, number, "the job was cancelled")
         return pb.JobAnswer(jobs=[record])
+
+    async def stop_all(self, token_id: str) -> None:
+        """The token was revoked. Raises JobsUnavailable."""
+        error = pb.ErrorInfo(code="cancelled", message="the token that made the job was revoked")
+
+        def work(store: JobStore) -> list[tuple[int, bytes]]:
+            found = store.open_jobs_of(token_id)
+            for number, _ in found:
+                store.end(number, error, time.time())
+            return found
+
+        for number, job_id in await self._journal.do(work):
+            self._stopped(job_id, number, error.message)
 
     async def _forget(self, job_id: bytes, whose: str | None) -> pb.JobAnswer:
         def work(store: JobStore) -> int:

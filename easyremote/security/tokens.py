@@ -18,6 +18,7 @@ import math
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ MAX_TOKEN_BYTES = 4096
 """Of what is shown as a token, so much is looked at."""
 
 INVITATION = "invitation"
+
+REVOKED = "this token was revoked"
+EXPIRED = "this token has expired"
 
 _VERSION = 1
 
@@ -107,6 +111,7 @@ class TokenStore:
         self._lock = threading.Lock()
         self._seen = 0.0  # no time of day before this one is believed
         self._known: dict[str, _Known] = {}  # replaced as a whole, so that readers need no lock
+        self._revoked: deque[str] = deque(maxlen=2 * MAX_TOKENS)  # whose sessions are to be ended
 
     def open(self, path: Path | None = None) -> None:
         """Read what is there. Raises AuthError when others could have read it, or it isn't such a file."""
@@ -162,12 +167,12 @@ class TokenStore:
             self._save(known)
         return record
 
-    def is_live(self, token_id: str, now: float) -> bool:
-        """Whether sessions of this token may go on."""
-        if token_id == OWNER.token_id:
-            return True
+    def why_over(self, token_id: str, now: float) -> str:
+        """Why sessions of this token may not go on; empty where they may."""
         known = self._known.get(token_id)
-        return known is not None and now < known.ends_at and self._now() < _end_of(known.record)
+        if known is None:
+            return "" if token_id == OWNER.token_id else REVOKED
+        return "" if now < known.ends_at and self._now() < _end_of(known.record) else EXPIRED
 
     def _find(self, token: str | bytes) -> tuple[_Known | None, bool]:
         """The record that it opens, and whether it is the owner's; with the same work for whatever is shown."""
@@ -249,7 +254,12 @@ class TokenStore:
             gone = known.pop(token_id, None)
             if gone is not None:
                 self._save(known)
+                self._revoked.append(token_id)
         return gone.record if gone is not None else None
+
+    def take_revoked(self) -> list[str]:
+        """Ids of those that were revoked since this was asked last."""
+        return [self._revoked.popleft() for _ in range(len(self._revoked))]
 
     def _with_room(self) -> dict[str, _Known]:
         known = self._known

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from easyremote.config import JobSettings
-from easyremote.core.access import OWNER_ID
+from easyremote.core.access import OWNER, OWNER_ID, Access
 from easyremote.errors import EasyRemoteError, JobNotFound, JobsUnavailable, OverloadedError, UsageError
 from easyremote.store.kinds import DROPPABLE, Kind, kind_of
 from easyremote.store.schema import JOB_SHIFT, checksum
@@ -152,11 +152,11 @@ class JobStore:
     # ---- jobs come -----------------------------------------------------------------------------------------------
 
     def keep(
-        self, submit: pb.Submit, files: Sequence[File] | None, boot: int, now: float
+        self, submit: pb.Submit, files: Sequence[File] | None, boot: int, now: float, access: Access = OWNER
     ) -> Job | EasyRemoteError | None:
         """Take a job: what is to be run; None when it is here already; or why it isn't taken.
 
-        `files`: None when not all that its payloads name were put here.
+        `files`: None when not all that its payloads name were put here. `access`: what the token that made it allows.
         """
         data = submit.SerializeToString(deterministic=True)
         known = self._conn.execute("SELECT submit FROM jobs WHERE id = ?", (submit.call_id,)).fetchone()
@@ -166,7 +166,7 @@ class JobStore:
         if files is None:
             return UsageError("its large arguments weren't put at the gateway, or too long ago; submit it again")
         size = len(data) + _ROW_BYTES + sum(file.size for file in files)
-        problem = self._room_for(size, now)
+        problem = self._room_for(size, now) or self._room_of(access)
         if problem is not None:
             return problem
         cursor = self._conn.execute(
@@ -200,6 +200,19 @@ class JobStore:
                 "(job.forget()), or wait until they expire",
                 retry_after_s=60.0,
             )
+        return None
+
+    def _room_of(self, access: Access) -> EasyRemoteError | None:
+        """A token's jobs that haven't ended are bounded as its calls are."""
+        if not access.max_calls and not access.max_bytes:
+            return None
+        query = "SELECT count(*), coalesce(sum(kept), 0) FROM jobs WHERE owner = ? AND ended = 0"
+        count, size = self._conn.execute(query, (access.token_id,)).fetchone()
+        who = f"token '{access.name}' ({access.token_id}) has"
+        if access.max_calls and count >= access.max_calls:
+            return OverloadedError(f"{who} {count:,} jobs that haven't ended, its bound", retry_after_s=5.0)
+        if access.max_bytes and size >= access.max_bytes:
+            return OverloadedError(f"{who} jobs of {size:,} bytes that haven't ended, its bound", retry_after_s=5.0)
         return None
 
     def _evict_collected(self, size: int) -> None:
@@ -369,6 +382,11 @@ class JobStore:
         if row is None or whose not in (None, row[1]):
             raise JobNotFound(f"the gateway keeps no job {job_id.hex()}: it was forgotten, has expired, or never was")
         return row[0]
+
+    def open_jobs_of(self, whose: str) -> list[tuple[int, bytes]]:
+        """Number and id of each job of this token that hasn't ended."""
+        query = "SELECT number, id FROM jobs WHERE owner = ? AND ended = 0 ORDER BY number"
+        return self._conn.execute(query, (whose,)).fetchall()
 
     def record(self, number: int) -> pb.JobRecord:
         return self._records("WHERE number = ?", (number,))[0]

@@ -209,6 +209,10 @@ class Link:
                 self.last_error = None
             elif body == "refused":
                 self._refused(frame.refused)
+        if was_up:
+            for frame in batch.frames:
+                if frame.WhichOneof("body") == "refused":  # its token isn't good any more
+                    self.last_error = from_code(frame.refused.code, frame.refused.message)
         effects = self.core.received(batch.frames, self._heard_at)
         if self.is_up and not self._first.done():
             self._first.set_result(None)

@@ -15,11 +15,12 @@ from grpc_reflection.v1alpha import reflection
 from easyremote.core.access import Access
 from easyremote.core.audit import facts_of
 from easyremote.core.broker import Broker
-from easyremote.core.records import Action, AskKeeper, Close, Send, SendChunk
+from easyremote.core.records import Action, AskKeeper, AskTokens, Close, EndStream, Send, SendChunk
 from easyremote.errors import PortInUse
 from easyremote.security.audit import AuditLog
 from easyremote.security.certificates import Certificate
-from easyremote.security.tokens import TokenStore
+from easyremote.security.tokens import REVOKED, TokenStore
+from easyremote.transport.administering import administer
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
 from easyremote.transport.invoke import Invoker
 from easyremote.transport.joining import JOIN, Reception
@@ -49,6 +50,10 @@ class Keeper(Protocol):
         """Answer through `Listener.answer`, now or later."""
         ...
 
+    def token_revoked(self, token_id: str) -> None:
+        """Stop the jobs that it has made."""
+        ...
+
 
 class Listener:
     """Serves one broker. Runs on the loop where it was made."""
@@ -68,6 +73,7 @@ class Listener:
         self._next_conn = 0
         self._server: Any = None
         self._health: Any = None
+        self._administering: set[asyncio.Task[None]] = set()
         self._returns = False  # it was told to end, and may be started again
         self._ticker: asyncio.Task[None] | None = None
 
@@ -121,6 +127,7 @@ class Listener:
             connection.close()
         if self._ticker is not None:
             self._ticker.cancel()
+        await asyncio.gather(*self._administering, return_exceptions=True)
         for queue in self._chunk_queues.values():
             _end(queue)
         await self._local.stop()
@@ -145,8 +152,32 @@ class Listener:
                     connection.close()
             elif isinstance(action, AskKeeper):
                 self._ask(action)
+            elif isinstance(action, AskTokens):
+                task = self._loop.create_task(self._administer(action))
+                self._administering.add(task)
+                task.add_done_callback(self._administering.discard)
+            elif isinstance(action, EndStream):
+                stream = self._chunk_queues.get(action.session_id)
+                if stream is not None:
+                    _end(stream)
             elif self.audit is not None:
                 self.audit.note(facts_of(action))
+
+    async def _administer(self, action: AskTokens) -> None:
+        """In a thread, as it writes a file. What was revoked ends before it is told."""
+        answer = await self._loop.run_in_executor(None, administer, self.tokens, action.query)
+        self._end_tokens(monotonic())
+        self.answer(action.session_id, answer)
+
+    def _end_tokens(self, now: float) -> None:
+        """End what tokens have opened that aren't good any more."""
+        for token_id in self.tokens.take_revoked():
+            self.perform(self.broker.token_ended(token_id, REVOKED, now))
+            if self.keeper is not None:
+                self.keeper.token_revoked(token_id)
+        for token_id in self.broker.token_ids:
+            if why := self.tokens.why_over(token_id, now):
+                self.perform(self.broker.token_ended(token_id, why, now))
 
     def _ask(self, action: AskKeeper) -> None:
         if self.keeper is not None:
@@ -208,6 +239,7 @@ class Listener:
             connection = self._connections.get(conn)
             if isinstance(connection, Connection) and connection.lives():
                 self.broker.vouch(conn, now)
+        self._end_tokens(now)
         self.perform(self.broker.tick(now))
 
     # ---- sessions ------------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Bench:
                 continue
             if isinstance(action, SendChunk):
                 self.chunks.append((action.session_id, action.chunk))
+            if not isinstance(action, (Send, Close)):
                 continue
             peer = by_conn.get(action.conn)
             if peer is None:

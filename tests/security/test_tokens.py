@@ -221,13 +221,14 @@ def test_each_refusal_does_the_same_work(store: TokenStore, clocks: Clocks, monk
 def test_a_revoked_token_opens_nothing_any_more(store: TokenStore, path: Path, clocks: Clocks) -> None:
     record, text = store.create("lab")
     _, other = store.create("other")
-    assert store.is_live(record.token_id, clocks.span)
+    assert not store.why_over(record.token_id, clocks.span)
     assert store.revoke(record.token_id) == record and store.revoke(record.token_id) is None
     assert store.revoke("owner") is None and store.revoke("") is None
-    assert store.access_of(text, clocks.span) is None and not store.is_live(record.token_id, clocks.span)
+    assert store.access_of(text, clocks.span) is None and store.why_over(record.token_id, clocks.span) == tokens.REVOKED
+    assert store.take_revoked() == [record.token_id] and store.take_revoked() == []
     assert store.access_of(other, clocks.span) is not None
     assert opened(path, clocks).access_of(text, clocks.span) is None
-    assert store.is_live("owner", clocks.span)
+    assert not store.why_over("owner", clocks.span)
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
@@ -236,9 +237,9 @@ def test_a_revoked_token_opens_nothing_any_more(store: TokenStore, path: Path, c
 def test_a_token_expires(store: TokenStore, path: Path, clocks: Clocks) -> None:
     record, text = store.create("lab", expires_s=60)
     clocks.pass_(59)
-    assert store.access_of(text, clocks.span) is not None and store.is_live(record.token_id, clocks.span)
+    assert store.access_of(text, clocks.span) is not None and not store.why_over(record.token_id, clocks.span)
     clocks.pass_(1)
-    assert store.access_of(text, clocks.span) is None and not store.is_live(record.token_id, clocks.span)
+    assert store.access_of(text, clocks.span) is None and store.why_over(record.token_id, clocks.span) == tokens.EXPIRED
     assert opened(path, clocks).access_of(text, clocks.span) is None
     assert store.list() == [record]  # until it is revoked, or makes room
 
@@ -249,7 +250,7 @@ def test_a_clock_that_is_set_back_prolongs_nothing(store: TokenStore, path: Path
     access = store.access_of(text, clocks.span)
     assert access is not None and access.expires_at == 560.0
     clocks.span += 61
-    assert store.access_of(text, clocks.span) is None and not store.is_live(record.token_id, clocks.span)
+    assert store.access_of(text, clocks.span) is None and store.why_over(record.token_id, clocks.span) == tokens.EXPIRED
     assert opened(path, clocks).access_of(text, clocks.span) is not None  # nobody knows better after a restart ...
     clocks.span += 61
     assert (

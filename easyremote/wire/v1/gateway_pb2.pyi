@@ -1089,7 +1089,7 @@ class Resume(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., after_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "job", "drain_node", "resume_node")
+    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "job", "drain_node", "resume_node", "tokens")
     class ListNodes(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -1111,6 +1111,7 @@ class Query(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     RESUME_NODE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     list_nodes: Query.ListNodes
     list_functions: Query.ListFunctions
@@ -1119,10 +1120,11 @@ class Query(_message.Message):
     job: JobRequest
     drain_node: Query.DrainNode
     resume_node: str
-    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., job: _Optional[_Union[JobRequest, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ...) -> None: ...
+    tokens: TokenRequest
+    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., job: _Optional[_Union[JobRequest, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ..., tokens: _Optional[_Union[TokenRequest, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "job", "explanation")
+    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "job", "explanation", "tokens")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
@@ -1131,6 +1133,7 @@ class Answer(_message.Message):
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     error: ErrorInfo
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
@@ -1139,7 +1142,57 @@ class Answer(_message.Message):
     gateway: GatewayRecord
     job: JobAnswer
     explanation: Explanation
-    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., job: _Optional[_Union[JobAnswer, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+    tokens: TokenAnswer
+    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., job: _Optional[_Union[JobAnswer, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., tokens: _Optional[_Union[TokenAnswer, _Mapping]] = ...) -> None: ...
+
+class TokenRequest(_message.Message):
+    __slots__ = ("list", "create", "revoke")
+    class List(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    CREATE_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    list: TokenRequest.List
+    create: TokenRecord
+    revoke: str
+    def __init__(self, list: _Optional[_Union[TokenRequest.List, _Mapping]] = ..., create: _Optional[_Union[TokenRecord, _Mapping]] = ..., revoke: _Optional[str] = ...) -> None: ...
+
+class TokenAnswer(_message.Message):
+    __slots__ = ("tokens", "text")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedCompositeFieldContainer[TokenRecord]
+    text: str
+    def __init__(self, tokens: _Optional[_Iterable[_Union[TokenRecord, _Mapping]]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class TokenRecord(_message.Message):
+    __slots__ = ("token_id", "name", "roles", "functions", "nodes", "max_calls", "max_bytes", "calls_per_s", "created", "expires", "is_invitation", "once")
+    TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALLS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CALLS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    IS_INVITATION_FIELD_NUMBER: _ClassVar[int]
+    ONCE_FIELD_NUMBER: _ClassVar[int]
+    token_id: str
+    name: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    max_calls: int
+    max_bytes: int
+    calls_per_s: float
+    created: float
+    expires: float
+    is_invitation: bool
+    once: bool
+    def __init__(self, token_id: _Optional[str] = ..., name: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., functions: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., max_calls: _Optional[int] = ..., max_bytes: _Optional[int] = ..., calls_per_s: _Optional[float] = ..., created: _Optional[float] = ..., expires: _Optional[float] = ..., is_invitation: _Optional[bool] = ..., once: _Optional[bool] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("function", "outlook", "headline", "nodes", "left_out", "before", "waited_s", "expected_s")
