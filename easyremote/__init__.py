@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from easyremote.model import NodeInfo as NodeInfo
     from easyremote.model import NodeOutlook as NodeOutlook
     from easyremote.model import RestInfo as RestInfo
+    from easyremote.model import TokenInfo as TokenInfo
     from easyremote.node import ComputeNode as ComputeNode
     from easyremote.refs import Ref as Ref
     from easyremote.remote_node import RemoteNode as RemoteNode
@@ -55,6 +56,7 @@ _HOMES = {
     "Ref": "refs",
     "RemoteNode": "remote_node",
     "RestInfo": "model",
+    "TokenInfo": "model",
     "Sandbox": "execution.sandbox",
     "Server": "server",
     "current_call": "current",

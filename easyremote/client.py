@@ -19,14 +19,15 @@ from easyremote.execution.context import current
 from easyremote.execution.failure import rebuild
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo, TokenInfo
 from easyremote.options import CallOptions
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
+from easyremote.sizes import parse_span
 from easyremote.trusting import Results
-from easyremote.views import function_info, node_info
+from easyremote.views import function_info, node_info, token_info
 from easyremote.waiting import explanation_of
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -338,6 +339,60 @@ class Client:
         if answer.HasField("error"):
             raise rebuild(answer.error)
         return node_info(answer.nodes[0])
+
+    def tokens(self) -> list[TokenInfo]:
+        """The gateway's tokens but for its own, the oldest first. Raises PermissionDenied where this client's isn't an
+        administrator's; so do the next two."""
+        return [token_info(record) for record in self._administer(pb.TokenRequest(list=pb.TokenRequest.List())).tokens]
+
+    def create_token(
+        self,
+        name: str,
+        roles: Iterable[str] = ("call",),
+        *,
+        expires: float | str | None = None,
+        functions: Iterable[str] = (),
+        nodes: Iterable[str] = (),
+        max_calls: int = 0,
+        max_bytes: int = 0,
+        calls_per_s: float = 0.0,
+    ) -> tuple[TokenInfo, str]:
+        """Make a token that opens the gateway: what it is, and its text, which can't be had again.
+
+        `roles`: "call", "ship" (code of one's own too), "serve" (be a node), "admin". `expires`: after how long, e.g. "7d" or
+        seconds; None: never. `functions`, `nodes`: shell patterns of the names that it is kept to. The others bound what all its
+        sessions have at the gateway together: calls at once, bytes of waiting calls, calls a second; 0: no bound of its own.
+
+        Raises UsageError for what can't be, OverloadedError where the gateway has 1,000 tokens.
+        """
+        seconds = 0.0 if expires is None else parse_span(expires, "expires")
+        if expires is not None and not seconds:
+            raise UsageError("a token that expires at once opens nothing")
+        if min(max_calls, max_bytes) < 0:
+            raise UsageError("a bound of a token is a number from 0, which is none")
+        wanted = pb.TokenRecord(
+            name=name,
+            roles=[roles] if isinstance(roles, str) else roles,
+            functions=functions,
+            nodes=nodes,
+            max_calls=max_calls,
+            max_bytes=max_bytes,
+            calls_per_s=calls_per_s,
+            expires=seconds,
+        )
+        answer = self._administer(pb.TokenRequest(create=wanted))
+        return token_info(answer.tokens[0]), answer.text
+
+    def revoke_token(self, token_id: str) -> TokenInfo:
+        """Make a token, or an invitation, open nothing any more. Sessions that it opened end within a second, with all that they
+        have at the gateway. Raises UsageError where there is none with this id."""
+        return token_info(self._administer(pb.TokenRequest(revoke=token_id)).tokens[0])
+
+    def _administer(self, request: pb.TokenRequest) -> pb.TokenAnswer:
+        answer = self._connection.query(pb.Query(tokens=request))
+        if answer.HasField("error"):
+            raise rebuild(answer.error)
+        return answer.tokens
 
     def list_functions(self) -> list[FunctionInfo]:
         """The functions that can be called, by name."""

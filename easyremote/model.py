@@ -21,6 +21,7 @@ __all__ = [
     "NodeOutlook",
     "Record",
     "RestInfo",
+    "TokenInfo",
 ]
 
 
@@ -231,6 +232,28 @@ class Explanation(Record):
 
     def _repr_html_(self) -> str:
         return self.table().html()
+
+
+@dataclass(frozen=True, eq=False)
+class TokenInfo(Record):
+    """A token of a gateway, without its secret. Times are seconds since 1970 by the gateway's clock; `expires` None: never.
+
+    `roles`: "call", "ship", "serve", "admin". `functions`, `nodes`: shell patterns of names that it is kept to; empty: all.
+    `max_calls`, `max_bytes`, `calls_per_s`: bounds of all its sessions together; 0: none of its own. `is_invitation`: it can only
+    be exchanged for a token with these roles.
+    """
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    functions: tuple[str, ...]
+    nodes: tuple[str, ...]
+    max_calls: int
+    max_bytes: int
+    calls_per_s: float
+    created: float
+    expires: float | None
+    is_invitation: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from easyremote.execution.functions import signature_of
-from easyremote.model import FunctionInfo, GpuInfo, NodeInfo, RestInfo
+from easyremote.model import FunctionInfo, GpuInfo, NodeInfo, RestInfo, TokenInfo
 from easyremote.needs import described
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -29,6 +29,22 @@ def function_info(record: pb.FunctionRecord) -> FunctionInfo:
         shipped=spec.shipped,
         needs=described(spec.needs),
         max_concurrency=spec.max_concurrency,
+    )
+
+
+def token_info(record: pb.TokenRecord) -> TokenInfo:
+    return TokenInfo(
+        id=record.token_id,
+        name=record.name,
+        roles=tuple(record.roles),
+        functions=tuple(record.functions),
+        nodes=tuple(record.nodes),
+        max_calls=record.max_calls,
+        max_bytes=record.max_bytes,
+        calls_per_s=record.calls_per_s,
+        created=record.created,
+        expires=record.expires or None,
+        is_invitation=record.is_invitation,
     )
 
 

@@ -389,6 +389,62 @@ def invite(
 
 
 @app.command()
+def tokens(
+    action: Annotated[
+        str, typer.Argument(metavar="[ACTION]", help="list, create or revoke.", show_default=False)
+    ] = "list",
+    token_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which to revoke.", show_default=False)] = None,
+    name: Annotated[str, typer.Option("--name", "-n", metavar="NAME", help="Whose it is.", show_default=False)] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE", help="call, ship, serve or admin; may be repeated. Call without it."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="SPAN", help="How long it is good, e.g. 7d.", show_default=False)
+    ] = None,
+    function: Annotated[
+        list[str] | None,
+        typer.Option("--function", metavar="PATTERN", help="Only functions of such names; may be repeated."),
+    ] = None,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", metavar="PATTERN", help="Only nodes of such names; may be repeated.")
+    ] = None,
+    max_calls: Annotated[
+        int, typer.Option("--max-calls", metavar="N", min=0, help="Calls at once.", show_default=False)
+    ] = 0,
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Of waiting calls, e.g. 64MiB.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0.0, help="Calls a second.", show_default=False)
+    ] = 0.0,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """List, create or revoke what opens a gateway, beside its own token.
+
+    A new token is printed once; the gateway keeps only its digest. The options say
+    what it allows. Who shows a token that is revoked is disconnected at once.
+
+    [dim]Examples[/]
+      easyremote tokens create --name lab --function "predict*" --expires 7d
+      easyremote tokens revoke 3f9a01bc
+    """
+    with reported():
+        from easyremote.cli.tokens import run
+
+        options = {
+            "expires": expires,
+            "functions": function or (),
+            "nodes": node or (),
+            "max_calls": max_calls,
+            "max_bytes": max_bytes,
+            "calls_per_s": rate,
+        }
+        run(action, token_id, gateway, as_json, name, role, options)
+
+
+@app.command()
 def doctor(
     address: Annotated[
         str | None,

@@ -135,6 +135,7 @@ def test_help_teaches(run: Run) -> None:
         "cancel",
         "invite",
         "doctor",
+        "tokens",
     ):
         text = run(command, "-h").stdout
         examples = 3 if command == "node" else 2
