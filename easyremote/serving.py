@@ -347,7 +347,7 @@ class Engine:
         submit = attempt_run.attempt.submit
         encoded = None
         if submit.code.HasField("payload"):
-            encoded = await self._transfers.fetch(submit.call_id, submit.code.payload)
+            encoded = await self._fetch_code(attempt_run)
 
         def tell() -> None:
             text = f"[easyremote] node '{self.node_id}' shows this to its owner, who is to say whether it may run\n"

@@ -43,13 +43,14 @@ class Terminal:
     def show(self, text: str) -> None:
         print(text, file=self._shown, flush=True)
 
-    def read(self, stop: threading.Event) -> str:
-        """A line that is typed from now on; empty when told to stop."""
+    def ask(self, question: str, stop: threading.Event) -> str:
+        """A line that is typed after the question was shown; empty when told to stop."""
         descriptor = self._source.fileno()
         with contextlib.suppress(ImportError, OSError):
             import termios
 
             termios.tcflush(descriptor, termios.TCIFLUSH)  # what was typed before it was asked isn't an answer
+        self.show(question)
         line = b""
         while not stop.is_set():
             if select.select([descriptor], [], [], _LOOK_EVERY_S)[0]:
@@ -102,16 +103,21 @@ class Approver:
 
     async def _answer(self, may_always: bool) -> str:
         always = ", a: yes, and always for exactly this code" if may_always else ""
+        while True:
+            answer = (await self._ask(f"Run it? y: yes, once{always}, n: no"))[:8]
+            answer = {"yes": "y", "no": "n", "always": "a"}.get(answer, answer)
+            if answer in ("y", "n", "") or (answer == "a" and may_always):
+                return answer
+
+    async def _ask(self, question: str) -> str:
+        """A line. Cancelled, it ends when nobody reads any more: an answer is for the question after it."""
         stop = threading.Event()
+        reading = asyncio.ensure_future(asyncio.to_thread(self._terminal.ask, question, stop))
         try:
-            while True:
-                self._terminal.show(f"Run it? y: yes, once{always}, n: no")
-                answer = (await asyncio.to_thread(self._terminal.read, stop))[:8]
-                answer = {"yes": "y", "no": "n", "always": "a"}.get(answer, answer)
-                if answer in ("y", "n", "") or (answer == "a" and may_always):
-                    return answer
+            return await asyncio.shield(reading)
         finally:
             stop.set()
+            await asyncio.wait((reading,))
 
     def _question(self, name: str, client: str, digest: str, reading: Reading, arguments: Reading) -> str:
         before = self._approvals.last(name)
@@ -133,6 +139,8 @@ class Approver:
 
 
 def _read_arguments(submit: pb.Submit) -> Reading:
+    if submit.plain_only or (submit.arguments.content_type == codec.PLAIN and not submit.tasks):
+        return Reading()  # decoded by what can't run anything
     if submit.arguments.HasField("blob"):
         return Reading(notes=["its arguments are too large to be looked at"], is_data=False)
     found = Reading()

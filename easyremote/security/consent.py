@@ -32,9 +32,6 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 CODE_MODES = ("auto", "signed", "any", "none")
 """Which code a node takes: signed by an authorized key, any, or none. "auto": any at its user's own gateway, else signed."""
 
-SEALED_ELSEWHERE = False
-"""Whether "auto" means "signed" at gateways that aren't the user's own: once clients seal."""
-
 MAX_ADMISSIONS = 1024
 """Admissions that a node has opened and keeps at hand; the one that was used longest ago goes first."""
 
@@ -86,6 +83,7 @@ class Consent:
         self._memory = memory or RunMemory(None, clock())
         self._clock = clock
         self._opened: OrderedDict[bytes, OpenAdmission] = OrderedDict()
+        self._own_key = b""  # of the user that the node runs as, once it was seen
 
     @property
     def sealed_only(self) -> bool:
@@ -169,11 +167,18 @@ class Consent:
             raise ConsentError(
                 f"node '{self.node_id}' takes no sealed calls until this is mended: {error.message}"
             ) from error
-        if rights is None and self.sealed_only:
+        if rights is None and self.sealed_only and not self._is_own(client):
             raise self._refusal(client, f"isn't trusted by node '{self.node_id}'")
         if rights is not None and rights.is_expired(now):
             raise self._refusal(client, f"was trusted by node '{self.node_id}' until a time that is over")
         return rights
+
+    def _is_own(self, client: PublicIdentity) -> bool:
+        """Whether it is the key of the user that the node runs as, in the same folder: it needn't be told to trust that."""
+        if self._own_key != client.sign_key:
+            own = Identity.load()
+            self._own_key = own.public.sign_key if own is not None else b""
+        return self._own_key == client.sign_key
 
     def _check_code(
         self, submit: pb.Submit, statement: pb.CallStatement, client: PublicIdentity, rights: AuthorizedKey | None
@@ -214,7 +219,7 @@ def consent_of(node_id: str, code: str, is_own: bool) -> Consent:
     """
     mode = code
     if code == "auto":
-        mode = "any" if is_own or not SEALED_ELSEWHERE else "signed"
+        mode = "any" if is_own else "signed"
     if is_own and mode != "signed" and os.environ.get("EASYREMOTE_SEAL") != "1":
         return Consent(node_id, mode, trusts_own=code == "auto")
     keys = AuthorizedKeys()

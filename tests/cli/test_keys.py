@@ -101,8 +101,11 @@ class Asking:
         os.close(self._ours)
 
 
-@pytest.fixture
-def asking(gateway: dict[str, Any], folder: Path) -> Iterator[Asking]:
+@pytest.fixture(params=["0", "1"], ids=["own gateway", "sealed"])
+def asking(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, gateway: dict[str, Any], folder: Path
+) -> Iterator[Asking]:
+    monkeypatch.setenv("EASYREMOTE_SEAL", request.param)
     node = Asking(gateway["address"], folder)
     yield node
     node.close()
@@ -147,6 +150,15 @@ def test_code_that_was_approved_for_always_is_not_asked_about_again(asking: Aski
         person = typed(asking, "y\n")
         assert client.call(len, "abc") == 3
         person.join()
+
+
+def test_large_code_is_fetched_and_opened_before_it_is_shown(asking: Asking, gateway: dict[str, Any]) -> None:
+    large = os.urandom(300_000)
+    with Client(gateway["address"]) as client:
+        person = typed(asking, "y\n")
+        assert client.call(lambda: len(large)) == 300_000
+        person.join()
+    assert "LOAD_DEREF" in asking.shown or "len(large)" in asking.shown
 
 
 def test_a_call_that_is_cancelled_is_asked_about_no_more(asking: Asking, gateway: dict[str, Any]) -> None:

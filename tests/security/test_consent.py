@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from easyremote.errors import ConsentError
 from easyremote.security.authorized_keys import AuthorizedKeys, make_key
 from easyremote.security.consent import Consent
-from easyremote.security.identity import Identity
+from easyremote.security.identity import Identity, own_identity
 from easyremote.security.statements import admit, digest_of, mac_call, mac_key, sign_call, state_call
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -154,6 +154,19 @@ def test_a_key_that_has_expired_is_refused(keys: AuthorizedKeys) -> None:
     clock.now += 10
     with pytest.raises(ConsentError, match="until a time that is over"):
         node.begin(sealed(call()))
+
+
+def test_the_own_key_of_the_nodes_user_is_trusted_as_it_is(keys: AuthorizedKeys) -> None:
+    node, own = consent(keys), own_identity()
+    for _ in range(2):
+        permit = node.begin(sealed(code(), own))
+        assert permit is not None
+        assert permit.rights is None
+    with pytest.raises(ConsentError):
+        node.begin(sealed(code(), STRANGER))
+    keys.add(make_key(own.public, call_only=True))  # what is said of it holds
+    with pytest.raises(ConsentError, match="may not bring code"):
+        node.begin(sealed(code(), own))
 
 
 def test_limits_of_a_key_hold_for_what_its_calls_are_granted(keys: AuthorizedKeys) -> None:
