@@ -49,7 +49,7 @@ lab: venv ## Open the first tutorial in JupyterLab
 
 test: lint ## Run everything: lint and all tests, browser and notebooks included
 	@scripts/install-browser
-	@"$(BIN)/pytest" -n $(WORKERS) $(ARGS)
+	@scripts/run-tests "$(BIN)/pytest" -n $(WORKERS) $(ARGS)
 
 lint: venv ## Check style, types, layers, and that the generated code is what the protos give
 	@"$(BIN)/ruff" check

@@ -127,8 +127,19 @@ def _judged(roles: list[str], wanted: str) -> Step:
     return Step("role", error.message, error)
 
 
+class _BrokenOff(RemoteProtocolError):
+    """The stream ended without a reason that says anything. A refusal that comes while the hello is being written can look so."""
+
+
 async def _greet(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
-    """What the gateway says to a hello."""
+    """What the gateway says to a hello, which is said a second time where the first was broken off."""
+    try:
+        return await _say_hello(endpoint, role)
+    except _BrokenOff:
+        return await _say_hello(endpoint, role)
+
+
+async def _say_hello(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
     hello = pb.Hello(
         protocol_min=PROTOCOL_VERSION,
         protocol_max=PROTOCOL_VERSION,
@@ -174,6 +185,7 @@ def _explained(endpoint: Endpoint, code: grpc.StatusCode, details: str | None) -
             f"the gateway at {endpoint.address} doesn't take the token: it was mistyped, has expired, or was revoked. Join again "
             "with a new invitation"
         )
-    return RemoteProtocolError(
+    kind = RemoteProtocolError if code is grpc.StatusCode.UNIMPLEMENTED else _BrokenOff
+    return kind(
         f"what answers at {endpoint.address} is not an EasyRemote gateway, or too old a one ({code.name}: {details})"
     )

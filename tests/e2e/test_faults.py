@@ -43,7 +43,7 @@ def test_a_cut_of_the_clients_wire_loses_and_doubles_no_item(
 
 
 def test_a_cut_of_the_nodes_wire_loses_and_doubles_no_item(server: Server, wires: list[Wire], client: Client) -> None:
-    with ComputeNode(wires[0].address, "cut-node", token=server.token) as node:
+    with ComputeNode(wires[0].address, "cut-node", token=server.token, code="any") as node:
         started = threading.Event()
         runs = []
         count_slowly(node, started)
@@ -69,7 +69,7 @@ def test_a_cut_of_the_nodes_wire_loses_and_doubles_no_item(server: Server, wires
 
 def test_an_outage_shorter_than_the_grace_time_is_survived(server: Server, wires: list[Wire]) -> None:
     with (
-        ComputeNode(wires[0].address, "away", token=server.token) as node,
+        ComputeNode(wires[0].address, "away", token=server.token, code="any") as node,
         Client(wires[1].address, token=server.token) as client,
     ):
         started = threading.Event()
@@ -100,7 +100,7 @@ def test_a_large_value_arrives_whole_though_the_wires_are_cut(
 
     monkeypatch.setattr(SharedFiles, "__init__", without_identity)
     with (
-        ComputeNode(wires[0].address, "big", token=server.token) as node,
+        ComputeNode(wires[0].address, "big", token=server.token, code="any") as node,
         Client(wires[1].address, token=server.token) as client,
     ):
         node.register(lambda x: x * 2, name="double")
@@ -117,7 +117,7 @@ def test_a_silent_wire_is_noticed_and_a_call_goes_to_another_node(
 ) -> None:
     ran = []
     with (
-        ComputeNode(wires[0].address, "silent", token=server.token) as silent,
+        ComputeNode(wires[0].address, "silent", token=server.token, code="any") as silent,
         ComputeNode(server.address, "other") as other,
     ):
         gate = threading.Event()

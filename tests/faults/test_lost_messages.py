@@ -89,7 +89,10 @@ def test_a_result_that_was_lost_is_sent_again(server: Server, monkeypatch: pytes
     monkeypatch.setenv("EASYREMOTE_LOCAL_SOCKET", "0")
     wire = Losing(server.address)
     try:
-        with ComputeNode(wire.address, "node", token=server.token) as node, Client(server.address) as client:
+        with (
+            ComputeNode(wire.address, "node", token=server.token, code="any") as node,
+            Client(server.address) as client,
+        ):
             node.register(abs)
             assert client.call("abs", -1) == 1
             for _ in range(3):
