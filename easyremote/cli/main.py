@@ -285,9 +285,9 @@ def join(
         from easyremote.cli.values import read_labels, read_offered, read_workers
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
-        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
-        workers["audit"] = not no_audit
-        workers |= {"code": code, "approve": approve}
+        workers = read_workers(
+            worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write, no_audit, code, approve
+        )
         run(gateway, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
 
@@ -344,12 +344,9 @@ def node(
         from easyremote.cli.values import read_labels, read_offered, read_workers
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
-        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write)
-        workers["audit"] = not no_audit
-        workers = read_workers(worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write) | {
-            "code": code,
-            "approve": approve,
-        }
+        workers = read_workers(
+            worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write, no_audit, code, approve
+        )
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)
 

@@ -75,14 +75,23 @@ def read_offered(
 
 
 def read_workers(
-    memory: str | None, sandbox: bool, network: bool, read: Sequence[str] | None, write: Sequence[str] | None
+    memory: str | None,
+    sandbox: bool,
+    network: bool,
+    read: Sequence[str] | None,
+    write: Sequence[str] | None,
+    no_audit: bool,
+    code: str,
+    approve: str,
 ) -> dict[str, Any]:
-    """Arguments of `ComputeNode` for its worker processes. Raises UsageError for what needs a sandbox where none is asked for."""
+    """Arguments of `ComputeNode` for what it runs, and how. Raises UsageError for what needs a sandbox where there is none."""
     if not sandbox and (network or read or write):
         raise UsageError(
             "--sandbox-network, --sandbox-read and --sandbox-write say what a sandbox allows: add --sandbox"
         )
-    said: dict[str, Any] = {"worker_memory": memory} if memory is not None else {}
+    said: dict[str, Any] = {"audit": not no_audit, "code": code, "approve": approve}
+    if memory is not None:
+        said["worker_memory"] = memory
     if sandbox:
         from easyremote.execution.sandbox import Sandbox
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -13,6 +14,18 @@ class Role(StrEnum):
     SHIP = "ship"  # code of one's own; implies CALL
     SERVE = "serve"  # be a node
     ADMIN = "admin"  # implies all
+
+
+def may_call(roles: Iterable[str]) -> bool:
+    return not {Role.CALL, Role.SHIP, Role.ADMIN}.isdisjoint(roles)
+
+
+def may_ship(roles: Iterable[str]) -> bool:
+    return not {Role.SHIP, Role.ADMIN}.isdisjoint(roles)
+
+
+def may_serve(roles: Iterable[str]) -> bool:
+    return not {Role.SERVE, Role.ADMIN}.isdisjoint(roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +54,15 @@ class Access:
 
     @property
     def may_call(self) -> bool:
-        return not self.roles.isdisjoint((Role.CALL, Role.SHIP, Role.ADMIN))
+        return may_call(self.roles)
 
     @property
     def may_ship(self) -> bool:
-        return not self.roles.isdisjoint((Role.SHIP, Role.ADMIN))
+        return may_ship(self.roles)
 
     @property
     def may_serve(self) -> bool:
-        return not self.roles.isdisjoint((Role.SERVE, Role.ADMIN))
+        return may_serve(self.roles)
 
     @property
     def may_administer(self) -> bool:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from easyremote.config import FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
+from easyremote.core.access import may_ship
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import LocalProtocolError
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -399,7 +400,7 @@ class ClientSession:
             self._known_as = (welcome.gateway_id, welcome.incarnation)
             self._meetings += 1
         self._grace_s = welcome.grace_s
-        self.may_ship = not welcome.roles or not {"ship", "admin"}.isdisjoint(welcome.roles)
+        self.may_ship = not welcome.roles or may_ship(welcome.roles)
         self.is_connected = True
         self._holds_back = False
         if self._has_held:

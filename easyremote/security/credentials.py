@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from easyremote.core.access import Role
+from easyremote.core.access import Role, may_call, may_serve
 from easyremote.errors import AuthError
 from easyremote.security.files import config_folder, read_private, write_private
 
@@ -36,11 +36,11 @@ class Credential:
 
     @property
     def is_for_node(self) -> bool:
-        return not {Role.SERVE, Role.ADMIN}.isdisjoint(self.roles)
+        return may_serve(self.roles)
 
     @property
     def is_for_client(self) -> bool:
-        return not {Role.CALL, Role.SHIP, Role.ADMIN}.isdisjoint(self.roles)
+        return may_call(self.roles)
 
     @property
     def path(self) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from easyremote.core.access import Role
+from easyremote.core.access import Role, may_call, may_serve
 from easyremote.errors import UsageError
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -44,11 +44,11 @@ class Invitation:
 
     @property
     def is_for_node(self) -> bool:
-        return not {Role.SERVE, Role.ADMIN}.isdisjoint(self.roles)
+        return may_serve(self.roles)
 
     @property
     def is_for_client(self) -> bool:
-        return not {Role.CALL, Role.SHIP, Role.ADMIN}.isdisjoint(self.roles)
+        return may_call(self.roles)
 
     def message(self) -> pb.Invitation:
         return pb.Invitation(

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easyremote.core.access import OWNER, Access, Role
+from easyremote.core.access import OWNER, Access, Role, may_ship
 from easyremote.errors import AuthError, OverloadedError, UsageError
 from easyremote.security.files import check_folder, read_private, write_private
 
@@ -337,7 +337,7 @@ def _check(record: TokenRecord, expires_s: float | None) -> None:
             raise UsageError(
                 f"a token has at most {MAX_PATTERNS} patterns of names, of 1 to 200 printable characters each"
             )
-    if record.functions and not {Role.SHIP, Role.ADMIN}.isdisjoint(record.roles + record.for_roles):
+    if record.functions and may_ship(record.roles + record.for_roles):
         raise UsageError(
             "who may ship code isn't kept to some functions; leave out the functions, or the roles ship and admin"
         )

@@ -179,3 +179,19 @@ def test_the_commands_keep_a_log_unless_told_not_to(runtime_folder: Path) -> Non
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), 1), (("--no-audit",), 0)])
+def test_the_command_of_a_node_keeps_a_log_unless_told_not_to(
+    runtime_folder: Path, options: tuple[str, ...], expected: int
+) -> None:
+    with Server(port=0) as gateway, Client(gateway.address) as client:
+        command = [sys.executable, "-m", "easyremote", "node", "builtins:abs", "--name", "box"]
+        process = subprocess.Popen([*command, "--gateway", gateway.address, *options], stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: any(node.node_id == "box" for node in client.list_nodes()), 60)
+            assert client.call("abs", -3) == 3
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert len(list((runtime_folder / "state").glob("audit-node-box.jsonl"))) == expected
