@@ -64,7 +64,8 @@ def test_open_sessions_end_with_all_that_runs_for_them_and_are_told_why(
             call.result(timeout=30)
         wait_until(lambda: open_calls() == 1)
         assert time.monotonic() - since < WITHIN_S + (3 if how == "expired" else 0)
-        assert kept.running() and not client.is_connected
+        assert kept.running()
+        wait_until(lambda: not client.is_connected)
         with pytest.raises(AuthError):
             Client(server.address, token=text)
         kept.cancel()

@@ -70,6 +70,8 @@ def test_a_node_that_comes_with_another_key_gets_nothing(
     with node_at(elsewhere), Client(elsewhere[0], token=elsewhere[1]) as client:
         assert client.call("double", 4) == Point(8)
     assert "is trusted from now on by its key SHA256:" in caplog.text
+    with Client(elsewhere[0], token=elsewhere[1]) as client:
+        wait_until(lambda: not client.list_nodes())  # else the name is taken still
     (runtime_folder / "config" / "node-identity.key").unlink()
     with node_at(elsewhere), Client(elsewhere[0], token=elsewhere[1]) as client:
         with pytest.raises(ConsentError, match="easyremote keys --forget 'far'"):
