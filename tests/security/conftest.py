@@ -67,6 +67,19 @@ def other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Reach
 Make = Callable[..., tuple[Path, Path]]
 
 
+_FOR_SIGNING = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """`make(names, days, by)`: files of a certificate and its key. `by`: the files of an authority; by itself without."""
@@ -80,6 +93,7 @@ def make(tmp_path: Path) -> Make:
         if by is not None:
             issuer = x509.load_pem_x509_certificate(by[0].read_bytes()).subject
             signer = serialization.load_pem_private_key(by[1].read_bytes(), None)
+            assert isinstance(signer, ec.EllipticCurvePrivateKey)
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -91,7 +105,11 @@ def make(tmp_path: Path) -> Make:
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
             .add_extension(x509.SubjectAlternativeName(certificates._names(names)), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         )
+        if is_authority:  # Python 3.13 and newer take none that doesn't say so
+            builder = builder.add_extension(_FOR_SIGNING, critical=True)
         folder = tmp_path / f"certificate-{names[0]}-{days}-{time.monotonic_ns()}"
         folder.mkdir()
         files = folder / "chain.pem", folder / "key.pem"
