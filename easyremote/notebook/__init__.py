@@ -7,21 +7,25 @@ from typing import Any
 from easyremote import reporting
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
+from easyremote.notebook.remote_magic import RemoteMagics
+
+_MAGICS = (EasyRemoteMagics, RemoteMagics)
 
 
 def load_ipython_extension(ipython: Any) -> None:
     """`%load_ext easyremote`. Loading again replaces the magics and keeps what runs."""
     unload_ipython_extension(ipython)
-    ipython.register_magics(EasyRemoteMagics)
+    ipython.register_magics(*_MAGICS)
     reporting.bar_here = local_bar
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """`%unload_ext easyremote`. What runs goes on; `%easyremote stop` ends it."""
-    for instance in [item for item in ipython.configurables if isinstance(item, EasyRemoteMagics)]:
+    for instance in [item for item in ipython.configurables if isinstance(item, _MAGICS)]:
         ipython.configurables.remove(instance)
     for kind in ("line", "cell"):
         for name in ("easyremote", "er", "remote"):
             ipython.magics_manager.magics[kind].pop(name, None)
-    ipython.magics_manager.registry.pop("EasyRemoteMagics", None)
+    for magics in _MAGICS:
+        ipython.magics_manager.registry.pop(magics.__name__, None)
     reporting.bar_here = None

@@ -1,0 +1,53 @@
+"""`%%remote`: its options, and the cell that it is given to `notebook.cells` with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from easyremote.notebook.cells import names_from, submit_cell, take_outcome, values_of
+from easyremote.notebook.workspace import workspace
+
+
+@magics_class
+class RemoteMagics(Magics):
+    """`%%remote` of one IPython shell."""
+
+    @magic_arguments()
+    @argument("-n", "--node", default="", help="name of the node (default: the one that holds this notebook's session)")
+    @argument("-i", "--input", default="", help="variables to send, e.g. -i a,b")
+    @argument("-o", "--output", default="", help="variables to bring back, e.g. -o c")
+    @argument("-t", "--timeout", type=float, default=None, help="seconds after which the cell is stopped")
+    @argument("--name", default="", help="what lists and errors call this cell's run")
+    @no_var_expand
+    @cell_magic
+    def remote(self, line: str, cell: str) -> Any:
+        """Run the cell on a node, in a namespace that lasts from cell to cell.
+
+        Prints, figures, displays and errors appear here while it runs, and the value of the last expression is this cell's Out.
+        The stop button stops the remote work.
+        """
+        options = parse_argstring(self.remote, line)
+        assert self.shell is not None
+        namespace = self.shell.user_ns
+        send = values_of(names_from(options.input), namespace)
+        call = submit_cell(
+            workspace.require_client(),
+            cell,
+            node=workspace.choose_node(options.node),
+            session_id=workspace.session_id,
+            cell_number=self._cell_number(),
+            send=send,
+            bring_back=names_from(options.output),
+            name=options.name,
+            timeout=options.timeout,
+        )
+        return take_outcome(call.result(), namespace, "" if call._may_unpickle else call.node)
+
+    def _cell_number(self) -> int:
+        """The N of this cell's In[N]. While a cell runs, IPython's own counter is one further, but for older versions."""
+        assert self.shell is not None
+        running = getattr(self.shell.displayhook, "exec_result", None)
+        return getattr(running, "execution_count", None) or self.shell.execution_count
