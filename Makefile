@@ -49,6 +49,7 @@ lab: venv ## Open the first tutorial in JupyterLab
 
 test: lint ## Run everything: lint and all tests, browser and notebooks included
 	@scripts/install-browser
+	@scripts/install-ipykernel6 $(BIN)/python
 	@scripts/run-tests "$(BIN)/pytest" -n $(WORKERS) $(ARGS)
 
 lint: venv ## Check style, types, layers, and that the generated code is what the protos give

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
+
+_ROOT = Path(__file__).parents[2]
+IPYKERNEL6 = _ROOT / ".build" / "ipykernel6"
+INSTALL_IPYKERNEL6 = _ROOT / "scripts" / "install-ipykernel6"
 
 
 @dataclass
@@ -20,6 +27,18 @@ class Cell:
     messages: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     reply: dict[str, Any] = field(default_factory=dict)
+    is_idle: bool = False
+    on_message: Callable[[dict[str, Any], Cell], None] | None = None
+
+    def take(self, message: dict[str, Any]) -> None:
+        """A message that has this cell as its parent."""
+        if message["msg_type"] == "status":
+            self.is_idle = self.is_idle or message["content"]["execution_state"] == "idle"
+        elif message["msg_type"] != "execute_input":
+            self.messages.append(message)
+            self.times.append(time.monotonic())
+            if self.on_message is not None:
+                self.on_message(message, self)
 
     @property
     def text(self) -> str:
@@ -53,49 +72,58 @@ class Cell:
 
 
 class Kernel:
-    """One kernel process."""
+    """One kernel process. `more`: what its environment has beside this process's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Mapping[str, str] | None = None) -> None:
         self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(env=dict(os.environ))
+        self.manager.start_kernel(env=dict(os.environ) | dict(more or {}))
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
+        self._cells: dict[str, Cell] = {}
 
     @property
     def pid(self) -> int:
         return self.manager.provisioner.process.pid
 
+    def begin(self, code: str) -> Cell:
+        """Execute a cell without waiting for it. What it shows later, while others run or after its end, is in it too."""
+        cell = Cell()
+        self._cells[self.client.execute(code)] = cell
+        return cell
+
     def run(
         self, code: str, on_message: Callable[[dict[str, Any], Cell], None] | None = None, timeout_s: float = 60
     ) -> Cell:
-        """Execute a cell and wait for its end. `on_message` sees each message as it comes."""
-        message_id = self.client.execute(code)
-        cell = Cell()
+        """Execute a cell and wait for its end. `on_message` sees each message of it as it comes."""
+        cell = self.begin(code)
+        cell.on_message = on_message
+        self.finish(cell, timeout_s)
+        return cell
+
+    def finish(self, cell: Cell, timeout_s: float = 60) -> None:
+        """Until the cell has ended."""
+        self.until(lambda: cell.is_idle, f"the cell did not end in {timeout_s} s; it showed:\n{cell.text}", timeout_s)
+        while not cell.reply:
+            reply = self.client.get_shell_msg(timeout=10)
+            replied = self._cells.get(reply["parent_header"].get("msg_id"))
+            if replied is not None:
+                replied.reply = reply["content"]
+
+    def until(self, condition: Callable[[], object], otherwise: str = "", timeout_s: float = 60) -> None:
+        """Take what cells show until the condition holds."""
         until = time.monotonic() + timeout_s
-        idle = False
-        while not idle:
+        while not condition():
             try:
                 message = self.client.get_iopub_msg(timeout=max(until - time.monotonic(), 0.01))
             except queue.Empty:
-                raise AssertionError(f"the cell did not end in {timeout_s} s; it showed:\n{cell.text}") from None
-            if message["parent_header"].get("msg_id") != message_id:
-                continue
-            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                idle = True
-            elif message["msg_type"] not in ("status", "execute_input"):
-                cell.messages.append(message)
-                cell.times.append(time.monotonic())
-                if on_message is not None:
-                    on_message(message, cell)
-        while True:
-            reply = self.client.get_shell_msg(timeout=10)
-            if reply["parent_header"].get("msg_id") == message_id:
-                cell.reply = reply["content"]
-                return cell
+                raise AssertionError(otherwise or "the state that was waited for did not come") from None
+            cell = self._cells.get(message["parent_header"].get("msg_id"))
+            if cell is not None:
+                cell.take(message)
 
     def ok(self, code: str, **options: Any) -> Cell:
-        """The same for a cell that must not fail."""
+        """The same as `run` for a cell that must not fail."""
         cell = self.run(code, **options)
         assert cell.reply["status"] == "ok", cell.traceback
         return cell
@@ -108,20 +136,34 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
 
+def environment_of(version: int) -> dict[str, str]:
+    """What a kernel's environment needs for it to be one of ipykernel 6 or 7. Skips where there is no 6; in CI that fails."""
+    if version == 7:
+        return {}
+    installed = subprocess.run([INSTALL_IPYKERNEL6, sys.executable], stdin=subprocess.DEVNULL, capture_output=True)
+    if installed.returncode:
+        reason = f"ipykernel 6 can't be installed: {installed.stderr.decode()[-500:]}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    path = [str(IPYKERNEL6), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 @pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    started = Kernel()
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """A kernel of its own; `@pytest.mark.parametrize("kernel", [6, 7], indirect=True)` has one of each ipykernel."""
+    started = Kernel(environment_of(getattr(request, "param", 7)))
     yield started
     started.close()
 
 
 @pytest.fixture(scope="module")
-def shared_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """A kernel with a running cluster of two nodes, for tests that leave it as it was."""
+def shared_kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with a running cluster of two nodes, for tests that leave it as it was. It can be parametrized like `kernel`."""
     folder = tmp_path_factory.mktemp("kernel-run")
     folder.chmod(0o700)
-    os.environ["EASYREMOTE_RUNTIME_DIR"] = str(folder)
-    started = Kernel()
+    folders = {"RUNTIME": folder, "STATE": folder / "state", "CONFIG": folder / "config"}
+    own = {f"EASYREMOTE_{name}_DIR": str(path) for name, path in folders.items()}
+    started = Kernel(own | environment_of(getattr(request, "param", 7)))
     started.ok("%load_ext easyremote\n%easyremote start --nodes 2")
     yield started
     started.close()
