@@ -242,7 +242,8 @@ class _InWorker:
         engine, (code, encoded), grant = self._engine, self._code, self.members[0].batcher.grant
         worker: WorkerProcess | None = None
         try:
-            worker = await engine._pools.take(code.digest, grant)
+            python = await engine.environments.for_code(code, self._tell)
+            worker = await engine._pools.take(code.digest, grant, interpreter=python)
             submit = pb.Submit(call_id=self._id, options=pb.Options(output=True), grant=grant)
             submit.code.CopyFrom(await engine.code_for(worker, code, encoded, self._id))
             spec = self._registered.spec
@@ -315,6 +316,14 @@ class _InWorker:
             self._done += 1
             event.run_s = monotonic() - self._began
             self._engine.told_by_worker(member.run, event)
+
+    def _tell(self, event: pb.Event) -> None:
+        """What happens before the run begins; each of its calls waits for it."""
+        for member in self.members:
+            if member.is_wanted:
+                own = pb.Event()
+                own.CopyFrom(event)
+                self._engine.told_by_worker(member.run, own)
 
     def _show(self, event: pb.Event) -> None:
         is_output = event.HasField("output")

@@ -169,7 +169,7 @@ class Client:
             code = None
             hedge = self._hedging(known.spec)
         elif callable(function):
-            known = introspect.KnownFunction(introspect.spec_of(function, _title(function)))
+            known = introspect.KnownFunction(self._spec_of(function))
             known.check_arguments(args, kwargs)
             self._check_kept(known.spec)
             code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
@@ -229,7 +229,7 @@ class Client:
 
         if isinstance(function, str):
             return named
-        spec = introspect.spec_of(function, _title(function))
+        spec = self._spec_of(function)
         self._check_kept(spec)
         options = self._options.to_wire()
         options.label = options.label or spec.name
@@ -284,6 +284,9 @@ class Client:
         What a call needs while it runs, instead of what its function says: `slots` · `cpus` · `memory` (bytes, or "4GiB") ·
         `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·
         `labels` (that its node must have). It waits where it fits later, and raises InsufficientResources where it never does.
+
+        Of functions that are shipped with the call: `requirements` (packages that they run with, ["numpy<2"]; the node builds
+        them into an environment once) · `python` ("3.12"; without it this one). See docs/environments.md.
         """
         return self.with_exactly(CallOptions.checked(self._options, changes))
 
@@ -410,7 +413,7 @@ class Client:
         if isinstance(function, str):
             submit.function = introspect.check_name(function)
         elif callable(function):
-            spec = pb.FunctionSpec(name=_title(function))
+            spec = pb.FunctionSpec(name=_title(function), environment=choices.environment())
             submit.code.CopyFrom(pb.Code(kind=pb.Code.KIND_CALLABLE, python=python_minor(), spec=spec))
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
@@ -548,6 +551,10 @@ class Client:
             self._connection.may_unpickle_from(self._options.node or ""),
         )
 
+    def _spec_of(self, function: Callable[..., Any]) -> pb.FunctionSpec:
+        """Of a function that is shipped with its call."""
+        return introspect.spec_of(function, _title(function), environment=self._options.environment())
+
     def _target(self, spec: pb.FunctionSpec) -> Target:
         """A registered function with this client's options."""
         known, target = self._targets.get(spec.name, (None, None))
@@ -582,6 +589,11 @@ class Client:
     def _check_arguments(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> introspect.KnownFunction:
         """Against the signature that is known here; before refusing, the current one is asked for."""
         introspect.check_name(name)
+        if self._options.environment() is not None:
+            raise UsageError(
+                f"'{name}' runs with what was said where it was registered; requirements and python are for functions "
+                "that are shipped with the call"
+            )
         known = self._known.get(name)
         if known is not None:
             try:

@@ -21,6 +21,7 @@ __all__ = [
     "DeadlineExceeded",
     "DuplicateNode",
     "EasyRemoteError",
+    "EnvironmentFailed",
     "EnvironmentMismatch",
     "FunctionNotFound",
     "GatewayNotFound",
@@ -134,6 +135,23 @@ class EnvironmentMismatch(UsageError):
     """Two Pythons that can't exchange code. Raised before anything is loaded."""
 
     code = "environment_mismatch"
+
+
+class EnvironmentFailed(EasyRemoteError):
+    """A node couldn't build the environment that a call needs; the message has what the resolver said.
+
+    Attributes: `requirements`, as they were asked for; `node`. `details` has both as text, and `python`.
+    """
+
+    code = "environment_failed"
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        return tuple(filter(None, self.details.get("requirements", "").split("\n")))
+
+    @property
+    def node(self) -> str:
+        return self.details.get("node", "")
 
 
 class PortInUse(UsageError, OSError):

@@ -154,7 +154,7 @@ class FunctionInfo(Record):
     """A function and the nodes that offer it. `kind`: function, generator, coroutine or async_generator.
 
     `needs`: what each of its calls needs, as it was declared (`gpus`, `gpu_memory`, …). `max_concurrency`: how many of them a
-    node has at work at once; 0: as many as it has slots.
+    node has at work at once; 0: as many as it has slots. `requirements`, `python`: what it runs with, where that was said.
     """
 
     name: str
@@ -166,6 +166,8 @@ class FunctionInfo(Record):
     shipped: bool
     needs: dict[str, Any] = field(default_factory=dict[str, Any])
     max_concurrency: int = 0
+    requirements: tuple[str, ...] = ()
+    python: str = ""
 
 
 @dataclass(frozen=True, eq=False)

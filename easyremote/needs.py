@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypedDict, TypeGuard
 from easyremote.core.records import MAX_SLOTS
 from easyremote.core.resources import MAX_GPUS, MAX_LABEL, MAX_LABELS
 from easyremote.errors import UsageError
+from easyremote.requirements import environment_of
 from easyremote.sizes import format_size, parse_size
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -17,6 +18,8 @@ Size: TypeAlias = int | str
 
 MAX_CPUS = 2**20
 NAMES = ("slots", "cpus", "memory", "gpus", "gpu_memory", "labels")
+
+_OF_FUNCTIONS = (*NAMES, "max_concurrency", "requirements", "python")
 
 
 class Needs(TypedDict, total=False):
@@ -35,9 +38,15 @@ class Needs(TypedDict, total=False):
 
 
 class FunctionNeeds(Needs, total=False):
-    """The same for each call of a function, and `max_concurrency`: how many of them a node may have at work at once."""
+    """The same for each call of a function, and `max_concurrency`: how many of them a node may have at work at once.
+
+    `requirements`: packages that it runs with, such as "numpy<2", in an environment of their own. `python`: which Python, "3.12";
+    without it the one that the function comes from. See docs/environments.md.
+    """
 
     max_concurrency: int | None
+    requirements: Sequence[str] | None
+    python: str | None
 
 
 def to_wire(said: Mapping[str, Any]) -> pb.Needs | None:
@@ -63,13 +72,14 @@ def to_wire(said: Mapping[str, Any]) -> pb.Needs | None:
 
 def of_function(said: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a FunctionSpec for what `FunctionNeeds` says. Raises UsageError for what can't be, and for other names."""
-    unknown = [name for name in said if name not in (*NAMES, "max_concurrency")]
+    unknown = [name for name in said if name not in _OF_FUNCTIONS]
     if unknown:
-        known = ", ".join((*NAMES, "max_concurrency"))
+        known = ", ".join(_OF_FUNCTIONS)
         raise UsageError(f"register knows no '{unknown[0]}'; what a function may need is said by {known}")
     most = said.get("max_concurrency")
     limit = whole("max_concurrency", most, 1, MAX_SLOTS) if most is not None else 0
-    return {"needs": to_wire(said), "max_concurrency": limit}
+    environment = environment_of(said.get("requirements"), said.get("python"))
+    return {"needs": to_wire(said), "max_concurrency": limit, "environment": environment}
 
 
 def check_batched(name: str, said: pb.Needs | None) -> None:

@@ -23,6 +23,7 @@ from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.execution.confinement import Confinement
 from easyremote.execution.sandbox import Sandbox, check
 from easyremote.needs import FunctionNeeds, Size, of_function, offered
+from easyremote.node_environments import why_not
 from easyremote.retrying import RetryOn
 from easyremote.security.audit import node_path, open_log
 from easyremote.security.consent import CODE_MODES, consent_of
@@ -61,6 +62,9 @@ class ComputeNode:
     it needs (bytes, or "8GiB"; default: no limit); one that says it may take so much. `sandbox`: True, or a `Sandbox` that says
     what they see and reach; needs bubblewrap, and UsageError says where that can't be used. See docs/workers.md.
 
+    `environments`: whether it builds Python environments with the packages that functions and cells ask for, with `uv`; None:
+    where that is installed, and workers aren't in a sandbox without network. See docs/environments.md.
+
     `audit`: the file that tells what ran here and when, see docs/audit.md; True takes `audit-node-NAME.jsonl` in this user's
     state folder.
     """
@@ -85,7 +89,11 @@ class ComputeNode:
         audit: str | os.PathLike[str] | bool | None = None,
         code: str = "auto",
         approve: str = "",
+        environments: bool | None = None,
     ) -> None:
+        if environments not in (None, True, False):
+            raise UsageError(f"environments is True, False or None, not {environments!r}")
+        self._environments = environments
         if code not in CODE_MODES:
             raise UsageError(f"code is one of {', '.join(map(repr, CODE_MODES))}, not {code!r}")
         if approve not in APPROVE_MODES:
@@ -192,6 +200,10 @@ class ComputeNode:
         (whole ones, for it alone), `gpu_memory` (of each of these; without `gpus` a part of one that others share), `labels`
         that the node must have. `max_concurrency`: how many of its calls are at work here at once. See docs/resources.md.
 
+        `requirements`: packages that it runs with, such as "scikit-learn==1.7", in worker processes; `python`: with which Python,
+        "3.12". Nothing else that is installed here is there then. They are built into an environment at the first call, once for
+        all functions that say the same. See docs/environments.md.
+
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """
         wanted = of_function(needs)
@@ -219,8 +231,14 @@ class ComputeNode:
         declared = {"load_balancing": load_balancing, "idempotent": idempotent, "retry": rule, **wanted}
         spec = functions.spec_of(function, chosen, version=secrets.token_hex(6), **declared)
         declare(spec, function, batch, batch_wait, batch_split)
+        has_environment = spec.HasField("environment")
+        if has_environment and (why := why_not(self._environments, self._confined)):
+            raise UsageError(
+                f"'{chosen}' says which packages it needs, and this node builds no environments: {why}. "
+                "Install uv (pip install 'easyremote[environments]'), or leave out requirements and python"
+            )
         registered = Registered(spec, function)
-        if isolation == "process":
+        if isolation == "process" or has_environment:
             registered = Registered(spec, code=functions.ship(function, pb.Code.KIND_CALLABLE, spec))
         with self._lock:
             self._functions[chosen] = registered
@@ -307,7 +325,16 @@ class ComputeNode:
         self._state.sealed_only = consent.sealed_only or (sealing.is_forced() and consent.identity is not None)
         self._state.identity = consent.identity.public.data if consent.identity is not None else b""
         audit = open_log(self._audit, node_path(discovery.state_folder(), self.node_id))
-        engine = Engine(self.node_id, endpoint, self._state, self._value_bytes, self._confined, consent, approver)
+        engine = Engine(
+            self.node_id,
+            endpoint,
+            self._state,
+            self._value_bytes,
+            self._confined,
+            consent,
+            approver,
+            self._environments,
+        )
         engine.functions = self._functions
         engine.audit = audit
         await engine.start(connect_timeout)

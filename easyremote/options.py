@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from easyremote import hedging, needs, retrying
 from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import UsageError
 from easyremote.needs import Size
+from easyremote.requirements import environment_of
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_TIMEOUT_S = 1e9
@@ -45,6 +46,8 @@ class CallOptions:
     gpus: int | None = None
     gpu_memory: Size | None = None
     labels: Mapping[str, str] | None = None
+    requirements: Sequence[str] | None = None
+    python: str | None = None
 
     @classmethod
     def checked(cls, base: CallOptions, changes: Mapping[str, Any]) -> CallOptions:
@@ -68,6 +71,7 @@ class CallOptions:
             if not isinstance(getattr(options, name), bool):
                 raise UsageError(f"{name} is True or False, not {getattr(options, name)!r}")
         options.needs()  # raises where they are wrong
+        options.environment()  # likewise
         if options.retries is not None:
             retrying.check_retries(options.retries)
         if options.backoff is not None:
@@ -118,3 +122,7 @@ class CallOptions:
     def needs(self) -> pb.Needs | None:
         """What is said of resources. Raises UsageError for what can't be."""
         return needs.to_wire({name: getattr(self, name) for name in needs.NAMES})
+
+    def environment(self) -> pb.Environment | None:
+        """What shipped functions run with; None: what their nodes have. Raises UsageError for what can't be."""
+        return environment_of(self.requirements, self.python)

@@ -11,6 +11,7 @@ from easyremote.calls import Call
 from easyremote.errors import UsageError
 from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
+from easyremote.execution.environments.uv import BUILD_TIMEOUT_S
 from easyremote.model import NodeInfo
 from easyremote.needs import FunctionNeeds, of_function
 from easyremote.options import CallOptions
@@ -84,8 +85,9 @@ class RemoteNode:
         Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
         it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
         themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. So does what each call
-        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. Raises UnpicklableError,
-        EnvironmentMismatch.
+        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. `requirements` and `python` say what
+        it runs with there; the environment is built before this returns. Raises UnpicklableError, EnvironmentMismatch,
+        EnvironmentFailed.
         """
         rule, wanted = retrying.rule(retries, retry_on, backoff), of_function(needs)
         if function is None:
@@ -153,8 +155,9 @@ class RemoteNode:
 
     def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})
+        timeout_s = BUILD_TIMEOUT_S if code[0].spec.HasField("environment") else 60.0
         options = [
-            CallOptions(timeout=60.0, node=node_id, label=label) for node_id in self.node_ids
+            CallOptions(timeout=timeout_s, node=node_id, label=label) for node_id in self.node_ids
         ]  # none of the client's
         calls = [self._client.with_exactly(own).start_call(label, code, nothing) for own in options]
         for call in calls:

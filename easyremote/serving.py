@@ -33,6 +33,7 @@ from easyremote.execution.approving import Approver
 from easyremote.execution.confinement import Confinement
 from easyremote.execution.context import left_s
 from easyremote.execution.credits import cost_of
+from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
 from easyremote.execution.pipe import from_payload, to_payload
@@ -43,6 +44,7 @@ from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
 from easyremote.execution.values import Value, ValueStore
+from easyremote.node_environments import NodeEnvironments
 from easyremote.node_sealing import SEAL_ROOM_BYTES, RunSeal, opened_value, put_payload, seal_in_event
 from easyremote.node_values import NodeValues, by_id, files_for_worker
 from easyremote.runtime import python_minor, random_id, this_runtime
@@ -127,13 +129,14 @@ class Engine:
         confined: Confinement | None = None,
         consent: Consent | None = None,
         approver: Approver | None = None,
+        environments: bool | None = None,
     ) -> None:
-        """`consent`: decides which calls it takes; without it takes all that its gateway sends. `approver`: asks a person."""
+        """`consent`: decides which calls it takes; without it takes all that its gateway sends. `approver`: asks a person.
+        `environments`: what the owner says of building some."""
         self.node_id = node_id
         self.functions: dict[str, Registered] = {}
         self._slots = state.slots
         self._loop = asyncio.get_running_loop()
-        self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._shared = SharedFiles()
         self._value_bytes = value_bytes
         self._endpoint = endpoint
@@ -142,7 +145,12 @@ class Engine:
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
         told = {"secrets": (endpoint.token,), "shared": tuple(self._shared.folders)}
-        self._pools = WorkerPools(node_id, replace(confined or Confinement(), **told))
+        confined = replace(confined or Confinement(), **told)
+        self._pools = WorkerPools(node_id, confined)
+        self.environments = NodeEnvironments(node_id, environments, confined, self._pools)
+        state.environments = not self.environments.why_not
+        state.why_no_environments = self.environments.why_not
+        self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._batchers: dict[str, Batcher] = {}
         self._session_locks: dict[str, asyncio.Lock] = {}
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
@@ -209,6 +217,7 @@ class Engine:
         await self._link.close()
         await self.values.close()
         await self._transfers.close()
+        await self.environments.close()
         await self._pools.close()
         if self._consent is not None:
             self._consent.close()
@@ -646,7 +655,8 @@ class Engine:
     async def _run_code(self, attempt_run: _Run) -> None:
         submit = attempt_run.attempt.submit
         code = submit.code
-        if code.python and code.python != python_minor():
+        has_own_python = code.spec.HasField("environment")
+        if code.python and code.python != python_minor() and not has_own_python:
             raise EnvironmentMismatch(
                 f"this code was made by Python {code.python}; node '{self.node_id}' has {python_minor()} and can't load it"
             )
@@ -659,13 +669,16 @@ class Engine:
             self._succeed(attempt_run)
         elif code.kind == pb.Code.KIND_CLOSE_SESSION:
             self._pools.close_session(submit.options.session_id)
+            self.environments.forget_session(submit.options.session_id)
             self._session_locks.pop(submit.options.session_id, None)
             self._succeed(attempt_run)
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
             async with lock:
                 encoded = await self._fetch_code(attempt_run) if attempt_run.seal is not None else None
-                worker = self._pools.take_for_session(submit.options.session_id, submit.grant, attempt_run.limits)
+                session_id = submit.options.session_id
+                python = await self.environments.for_session(session_id, code, self.teller(attempt_run))
+                worker = self._pools.take_for_session(session_id, submit.grant, attempt_run.limits, python)
                 await self._run_in_worker(attempt_run, code, encoded, worker)
         elif attempt_run.seal is not None and code.payload.HasField("blob"):
             await self._run_in_worker(attempt_run, code, await self._fetch_code(attempt_run))
@@ -687,6 +700,7 @@ class Engine:
         code.CopyFrom(submit.code)
         code.kind = pb.Code.KIND_CALLABLE
         code.ClearField("payload")
+        await self.environments.for_code(code, self.teller(attempt_run))  # what can't be built is told now
         self.functions[code.spec.name] = Registered(code.spec, code=(code, encoded))
         await self.offers_changed()
         self._succeed(attempt_run)
@@ -719,7 +733,9 @@ class Engine:
         if attempt.submit.refs:
             await self._values_in_files(attempt_run, submit.arguments)
             submit.refs.extend(files_for_worker(attempt_run.values))
-        worker = worker or await self._take_worker(code.digest, attempt.submit.grant, attempt_run.limits)
+        if worker is None:
+            python = await self.environments.for_code(code, self.teller(attempt_run))
+            worker = await self._take_worker(code.digest, attempt.submit.grant, attempt_run.limits, python)
         began = monotonic()
         try:
             submit.code.CopyFrom(await self.code_for(worker, code, encoded, attempt.call_id))
@@ -763,9 +779,21 @@ class Engine:
         told.payload.CopyFrom(payload)
         return told
 
-    async def _take_worker(self, digest: str, grant: pb.Grant, limits: Limits) -> WorkerProcess:
+    def teller(self, attempt_run: _Run) -> Callable[[pb.Event], None]:
+        """Tells the call's client something before it begins."""
+
+        def tell(event: pb.Event) -> None:
+            wants_it = attempt_run.attempt.submit.options.output or not event.HasField("output")
+            if wants_it and not attempt_run.attempt.has_ended:
+                self._emit(attempt_run, event, len(event.output.text))
+
+        return tell
+
+    async def _take_worker(
+        self, digest: str, grant: pb.Grant, limits: Limits, python: Interpreter | None
+    ) -> WorkerProcess:
         try:
-            return await self._pools.take(digest, grant, limits)
+            return await self._pools.take(digest, grant, limits, python)
         except OSError as error:
             text = f"node '{self.node_id}' can't start a worker process: {error}"
             raise WorkerCrashed(text, may_have_run=False) from error
@@ -1047,6 +1075,7 @@ class Engine:
             self._link.flush()
             self._pools.measured(load.gpus)
             self._pools.trim()
+            self.environments.release_unused()
             await asyncio.sleep(LOAD_EVERY_S)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:

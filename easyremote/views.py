@@ -29,6 +29,8 @@ def function_info(record: pb.FunctionRecord) -> FunctionInfo:
         shipped=spec.shipped,
         needs=described(spec.needs),
         max_concurrency=spec.max_concurrency,
+        requirements=tuple(spec.environment.requirements),
+        python=spec.environment.python,
     )
 
 

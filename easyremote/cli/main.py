@@ -140,6 +140,15 @@ SandboxWrite = Annotated[
 ]
 
 
+UseEnvironments = Annotated[
+    bool | None,
+    typer.Option(
+        "--environments/--no-environments",
+        help="Whether it builds environments with packages that calls ask for, with uv; without either: where it can.",
+        show_default=False,
+    ),
+]
+
 DrainGrace = Annotated[
     float,
     typer.Option(
@@ -261,6 +270,7 @@ def join(
     no_audit: NoAudit = False,
     code: Code = "auto",
     approve: Approve = "",
+    environments: UseEnvironments = None,
 ) -> None:
     """Join a gateway with an invitation, as a node or as a client.
 
@@ -286,7 +296,15 @@ def join(
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(
-            worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write, no_audit, code, approve
+            worker_memory,
+            sandbox,
+            sandbox_network,
+            sandbox_read,
+            sandbox_write,
+            no_audit,
+            code,
+            approve,
+            environments,
         )
         run(gateway, {}, NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers))
 
@@ -317,6 +335,7 @@ def node(
     no_audit: NoAudit = False,
     code: Code = "auto",
     approve: Approve = "",
+    environments: UseEnvironments = None,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, with 'drain'.", show_default=False)
     ] = "",
@@ -345,7 +364,15 @@ def node(
 
         offered = read_offered(cpus, memory, gpus, gpu_memory, value_memory)
         workers = read_workers(
-            worker_memory, sandbox, sandbox_network, sandbox_read, sandbox_write, no_audit, code, approve
+            worker_memory,
+            sandbox,
+            sandbox_network,
+            sandbox_read,
+            sandbox_write,
+            no_audit,
+            code,
+            approve,
+            environments,
         )
         options = NodeOptions(name, slots, read_labels(label or ()), price, wait, drain_grace, offered, workers)
         run(gateway, load_functions(functions), options)

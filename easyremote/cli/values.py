@@ -83,13 +83,14 @@ def read_workers(
     no_audit: bool,
     code: str,
     approve: str,
+    environments: bool | None,
 ) -> dict[str, Any]:
     """Arguments of `ComputeNode` for what it runs, and how. Raises UsageError for what needs a sandbox where there is none."""
     if not sandbox and (network or read or write):
         raise UsageError(
             "--sandbox-network, --sandbox-read and --sandbox-write say what a sandbox allows: add --sandbox"
         )
-    said: dict[str, Any] = {"audit": not no_audit, "code": code, "approve": approve}
+    said: dict[str, Any] = {"audit": not no_audit, "code": code, "approve": approve, "environments": environments}
     if memory is not None:
         said["worker_memory"] = memory
     if sandbox:

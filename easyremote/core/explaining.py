@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from easyremote.core.draining import why
-from easyremote.core.placing import Placing, circuit_of, minor
+from easyremote.core.placing import MAX_NAMED, Placing, circuit_of, has_python, minor, why_it_builds_none
 from easyremote.core.queues import Queues
 from easyremote.core.records import Call, Node
 from easyremote.core.rings import UNSEALED_REMEDY
@@ -26,9 +26,6 @@ _VERDICTS = {NOW: "runs now", LATER: "must wait", NEVER: "can't"}
 
 MAX_ROWS = 100
 """Nodes in one table."""
-
-MAX_NAMED = 3
-"""Nodes that an error's message names, and functions that a reason does."""
 
 
 class Finding(NamedTuple):
@@ -200,13 +197,20 @@ def _is_not_allowed(case: Case, node: Node) -> Finding | None:
 
 def _has_another_python(case: Case, node: Node) -> Finding | None:
     key, python = case.call.key, node.session.runtime.python
-    if not key.is_code or not key.python or minor(python) == key.python:
+    if not key.is_code or has_python(node, key):
         return None
     return Finding(
         NEVER,
         f"it has Python {minor(python)[:20]}, and the code was made by {key.python[:20]}",
         f"use Python {key.python[:20]} there, or call a function that is registered on the node",
     )
+
+
+def _builds_no_environments(case: Case, node: Node) -> Finding | None:
+    if not case.call.key.builds or node.builds:
+        return None
+    text = f"it builds no environment for the call's packages: {why_it_builds_none(node)}"
+    return Finding(NEVER, text, "pip install 'easyremote[environments]' there, or leave out requirements")
 
 
 def _lacks_function(case: Case, node: Node) -> Finding | None:
@@ -346,6 +350,7 @@ CHECKS: tuple[Check, ...] = (
     _is_another,
     _is_not_allowed,
     _has_another_python,
+    _builds_no_environments,
     _lacks_function,
     _leaves_it_to_another,
     _is_too_dear,

@@ -150,6 +150,7 @@ class Peers:
         node.drains(node.drain_reason, state.drain.leaving)
         node.slots = state.slots
         node.set_limit()
+        node.builds, node.why_it_builds_none = state.environments, state.why_no_environments[:200]
         is_known = self._placing.nodes.get(node.node_id) is node
         if not is_known or (node.identity, node.sealed_only) != (state.identity, state.sealed_only):
             node.identity, node.sealed_only = state.identity[:IDENTITY_BYTES], state.sealed_only

@@ -41,6 +41,9 @@ _SPARE = 16
 _MAX_LOST = 1024
 """Nodes that are gone of which it is kept that they lost calls; further ones are forgotten."""
 
+MAX_NAMED = 3
+"""Nodes that an error's message names, and functions that a reason does."""
+
 _MAX_KEYS = 16384
 """Answers remembered, more than the calls of one client; at this many all are worked out anew."""
 
@@ -448,7 +451,9 @@ class Placing:
         if key.allowed_nodes and self._serving(key._replace(allowed_nodes=())):
             text = f"'{call.title}' can't run: its token allows nodes {', '.join(key.allowed_nodes[:5])} only, and none of them "
             return pb.ErrorInfo(code="no_node", message=text + "could run it")
-        return self._wrong_python(key) if key.is_code else self._unknown_function(key)
+        if key.is_code:
+            return self._no_environments(call) if key.builds else self._wrong_python(key)
+        return self._unknown_function(key)
 
     def close_names(self, function: str, node_id: str = "") -> list[str]:
         """Offered names that look like this one."""
@@ -467,6 +472,19 @@ class Placing:
             code="environment_mismatch",
             message=f"this code was made by Python {key.python} and runs on no other version: {theirs}. Call a function "
             f"that is registered on the node, or use Python {key.python} there",
+        )
+
+    def _no_environments(self, call: Call) -> pb.ErrorInfo:
+        key = call.key
+        theirs = "; ".join(
+            f"{node.node_id}: {why_it_builds_none(node)}"
+            for node in list(self.nodes.values())[:MAX_NAMED]
+            if key.node_id in ("", node.node_id) and key.allows(node.node_id)
+        )
+        return pb.ErrorInfo(
+            code="no_node",
+            message=f"'{call.title}' says which packages it needs, and no node builds environments for that: {theirs}. "
+            "Install uv there (pip install 'easyremote[environments]'), or leave out requirements",
         )
 
     def _unknown_function(self, key: QueueKey) -> pb.ErrorInfo:
@@ -490,10 +508,11 @@ def queue_key(submit: pb.Submit) -> QueueKey:
     options = submit.options
     limit = options.cost_limit if options.cost_limit > 0 else 0.0
     needs = asked(options.needs) if options.HasField("needs") else None
-    python = submit.code.python if is_code else ""
+    builds = is_code and submit.code.spec.HasField("environment")
+    python = submit.code.python if is_code and not builds else ""  # an environment has the version that is needed
     epoch = epoch_of(submit.seal) if submit.HasField("seal") else b""
     allowed = tuple(submit.allowed_nodes) if submit.allowed_nodes else ()
-    return QueueKey(submit.function, options.node_id, python, is_code, limit, needs, epoch, allowed)
+    return QueueKey(submit.function, options.node_id, python, is_code, limit, needs, epoch, allowed, builds)
 
 
 def fits(node: Node, key: QueueKey, pool: Pool) -> bool:
@@ -523,8 +542,18 @@ def _can_run(node: Node, key: QueueKey) -> bool:
     if key.allowed_nodes and not key.allows(node.node_id):
         return False
     if key.is_code:
-        return not key.python or minor(node.session.runtime.python) == key.python
+        return has_python(node, key) and (node.builds or not key.builds)
     return key.function in node.offers
+
+
+def has_python(node: Node, key: QueueKey) -> bool:
+    """Whether it has the version that the call's code was made by, where that matters."""
+    return not key.python or minor(node.session.runtime.python) == key.python
+
+
+def why_it_builds_none(node: Node) -> str:
+    """For people."""
+    return node.why_it_builds_none or "its EasyRemote is too old for it"
 
 
 def _cost(node: Node, key: QueueKey) -> float:

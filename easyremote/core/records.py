@@ -188,6 +188,8 @@ class Node:
     is_shut: bool = False  # it gets no calls for now: it drains, or is quiet
     identity: bytes = b""  # its public keys
     sealed_only: bool = False  # it takes only calls that are sealed
+    builds: bool = False  # it builds environments
+    why_it_builds_none: str = ""
 
     def __post_init__(self) -> None:
         self.host = self.session.runtime.host or self.node_id  # who does not tell counts as a machine of its own
@@ -408,6 +410,7 @@ class QueueKey(NamedTuple):
     needs: Ask | None = None  # what the call itself says of its needs
     epoch: bytes = b""  # under whose key it is sealed; empty: it isn't
     allowed_nodes: tuple[str, ...] = ()  # patterns of the nodes that its token allows; none: all
+    builds: bool = False  # it runs in an environment that its node has to build
 
     def allows(self, node_id: str) -> bool:
         """Whether its token lets the call go to the node of this name."""

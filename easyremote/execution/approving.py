@@ -77,12 +77,19 @@ class Approver:
 
         Raises ConsentError where it may not.
         """
+        asked = submit.code.spec.environment
         digest = digest_of(code.parts) if code is not None else ""
+        if digest and submit.code.spec.HasField("environment"):  # with other packages it is other code
+            digest = digest_of([digest.encode(), asked.SerializeToString(deterministic=True)])
         arguments = await asyncio.to_thread(_read_arguments, submit)
         is_approved = code is None or self._approvals.is_approved(digest)
         if is_approved and arguments.is_data:
             return
         reading = await asyncio.to_thread(_read_code, submit.code.kind, code) if code is not None else Reading()
+        if asked.requirements:
+            reading.notes.append(
+                f"it has these packages installed, whose code runs too: {', '.join(asked.requirements)}"
+            )
         if reading.text.count("\n") > MAX_LINES:
             raise ConsentError(
                 f"this code has more than {MAX_LINES} lines, too many to be approved on node '{self._node_id}'"

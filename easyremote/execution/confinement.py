@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.sandbox import Sandbox
 
 _KEPT = frozenset(
@@ -34,12 +35,14 @@ MAX_PROCESSES = 8192
 @dataclass(frozen=True, slots=True)
 class Confinement:
     """How a node holds its workers. `memory_bytes`: what a call that doesn't say what it needs may take; None: no limit.
-    `secrets`: texts that no worker's environment may contain. `shared`: folders in which large values are handed over."""
+    `secrets`: texts that no worker's environment may contain. `shared`: folders in which large values are handed over.
+    `interpreter`: the Python that workers have instead of the node's own."""
 
     sandbox: Sandbox | None = None
     memory_bytes: int | None = None
     secrets: tuple[str, ...] = ()
     shared: tuple[Path, ...] = ()
+    interpreter: Interpreter | None = None
 
 
 def environment(ours: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from easyremote.errors import BadArguments, UsageError
+from easyremote.errors import BadArguments, EnvironmentMismatch, UsageError
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.security.statements import digest_of
 from easyremote.wire import codec
@@ -163,9 +163,12 @@ def ship(function: Callable[..., Any], kind: pb.Code.Kind, spec: pb.FunctionSpec
 
     Raises UnpicklableError with the path to what it captured and can't be sent.
     """
+    _check_python(spec)
     encoded = codec.encode((_sources(function), function), getattr(function, "__name__", "the function"))
     digest = digest_of(encoded.parts)
     spec.version = digest[:12]
+    if spec.HasField("environment"):
+        spec.version = digest_of([digest.encode(), spec.environment.SerializeToString(deterministic=True)])[:12]
     code = pb.Code(
         kind=kind,
         spec=spec,
@@ -174,6 +177,14 @@ def ship(function: Callable[..., Any], kind: pb.Code.Kind, spec: pb.FunctionSpec
         cloudpickle=this_runtime().cloudpickle,
     )
     return code, encoded
+
+
+def _check_python(spec: pb.FunctionSpec) -> None:
+    wanted = spec.environment.python
+    if wanted and ".".join(wanted.split(".")[:2]) != python_minor():
+        raise EnvironmentMismatch(
+            f"'{spec.name}' is to run on Python {wanted}, and comes from Python {python_minor()}, whose code no other loads"
+        )
 
 
 def load(encoded: codec.Encoded) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from time import monotonic
 from easyremote.execution import confinement, offspring, sandbox
 from easyremote.execution.confinement import Confinement
 from easyremote.execution.deaths import Death, KillCounter, explain, peak_bytes
+from easyremote.execution.environments.interpreter import own_modules
 from easyremote.execution.pipe import FrameUnpacker, pack_frame
 from easyremote.execution.tasks import BEGUN_BYTES, begun_task
 from easyremote.execution.worker import CONFIG_VARIABLE
@@ -129,6 +130,11 @@ class WorkerProcess:
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
         command = [sys.executable, "-c", "from easyremote.execution.worker import main; main()"]
+        python = self._confined.interpreter
+        if python is not None:
+            config["path"] = own_modules(config["path"])
+            config["has_packages"] = True
+            command = python.command()
         box = self._confined.sandbox
         if box is not None:
             config["shared"] = [str(folder.parent) for folder in self._confined.shared]
@@ -136,6 +142,10 @@ class WorkerProcess:
         environment = confinement.environment(os.environ, self._confined.secrets) | dict(more)
         environment[CONFIG_VARIABLE] = json.dumps(config)
         environment[offspring.MARK] = self._mark
+        if python is not None:
+            environment = python.variables(environment)
+        else:
+            environment["PYTHONPATH"] = os.pathsep.join(config["path"])
         self._peak_here = peak_bytes(os.getpid())
         try:
             self.process = subprocess.Popen(
@@ -144,7 +154,7 @@ class WorkerProcess:
                 stdout=out_write,
                 stderr=err_write,
                 pass_fds=(begun, theirs.fileno(), out_read, err_read),
-                env={**environment, "PYTHONPATH": os.pathsep.join(config["path"])},
+                env=environment,
                 start_new_session=True,
             )
         except BaseException:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from easyremote.errors import UsageError
 from easyremote.execution.confinement import Confinement
+from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.pool import WorkerPool, WorkerProcess
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -28,7 +29,7 @@ class Limits(NamedTuple):
 
 NO_LIMITS = Limits()
 
-_Kind = tuple[Gpus, Limits]
+_Kind = tuple[Gpus, Limits, Interpreter | None]
 
 
 class WorkerPools:
@@ -45,22 +46,30 @@ class WorkerPools:
         """Have one worker warm for calls without GPUs."""
         self._any.prepare()
 
-    async def take(self, digest: str, grant: pb.Grant, limits: Limits = NO_LIMITS) -> WorkerProcess:
-        """A worker for one call, that sees the GPUs which the call was granted; any where that are none."""
-        pool = self._of((tuple(grant.gpus), limits))
+    async def take(
+        self, digest: str, grant: pb.Grant, limits: Limits = NO_LIMITS, interpreter: Interpreter | None = None
+    ) -> WorkerProcess:
+        """A worker for one call, that sees the GPUs which the call was granted; any where that are none. `interpreter`: instead
+        of the node's own."""
+        pool = self._of((tuple(grant.gpus), limits, interpreter))
         worker = await pool.take(digest)
         if grant.gpus:
             self._make_room(grant)
         return worker
 
-    def take_for_session(self, session_id: str, grant: pb.Grant, limits: Limits = NO_LIMITS) -> WorkerProcess:
-        """The session's own worker. Raises UsageError where that sees other GPUs than the call has, or has other limits."""
+    def take_for_session(
+        self, session_id: str, grant: pb.Grant, limits: Limits = NO_LIMITS, interpreter: Interpreter | None = None
+    ) -> WorkerProcess:
+        """The session's own worker, as it was started; a new one has this interpreter.
+
+        Raises UsageError where it sees other GPUs than the call has, or has other limits.
+        """
         gpus: Gpus = tuple(grant.gpus)
         kind, pool = next(
-            (item for item in self._all().items() if item[1].has_session(session_id)), (((), limits), None)
+            (item for item in self._all().items() if item[1].has_session(session_id)), (((), limits, interpreter), None)
         )
         if pool is None:
-            pool = self._of((gpus, limits))
+            pool = self._of((gpus, limits, interpreter))
             if gpus:
                 self._make_room(grant)
         elif kind[1] != limits:
@@ -75,6 +84,14 @@ class WorkerPools:
                 f"{','.join(map(str, gpus))} instead. Restart the kernel, or run the cell as a function"
             )
         return pool.take_for_session(session_id)
+
+    def has_session(self, session_id: str) -> bool:
+        return any(pool.has_session(session_id) for pool in self._all().values())
+
+    @property
+    def interpreters(self) -> set[str]:
+        """Keys of those that workers have."""
+        return {kind[2].key for kind in self._pinned if kind[2] is not None}
 
     def close_session(self, session_id: str) -> None:
         for pool in self._all().values():
@@ -96,11 +113,11 @@ class WorkerPools:
         await asyncio.gather(*(pool.close() for pool in self._all().values()))
 
     def _all(self) -> dict[_Kind, WorkerPool]:
-        return {((), NO_LIMITS): self._any, **self._pinned}
+        return {((), NO_LIMITS, None): self._any, **self._pinned}
 
     def _of(self, kind: _Kind) -> WorkerPool:
-        gpus, limits = kind
-        if not gpus and limits == NO_LIMITS:
+        gpus, limits, interpreter = kind
+        if not gpus and limits == NO_LIMITS and interpreter is None:
             return self._any
         pool = self._pinned.get(kind)
         if pool is None:
@@ -113,6 +130,8 @@ class WorkerPools:
                 confined = confined or Confinement()
                 most = min(limits.memory_bytes, confined.memory_bytes or limits.memory_bytes)
                 confined = replace(confined, memory_bytes=most)
+            if interpreter is not None:
+                confined = _with(confined or Confinement(), interpreter)
             pool = self._pinned[kind] = WorkerPool(self._node_id, environment, confined)
         return pool
 
@@ -121,6 +140,13 @@ class WorkerPools:
         needed = set(grant.gpus)
         if not grant.is_exclusive:
             needed = {gpu for gpu in needed if self._free.get(gpu, 0) < grant.gpu_memory_bytes}
-        for (gpus, _), pool in self._pinned.items():
+        for (gpus, *_), pool in self._pinned.items():
             if needed.intersection(gpus):
                 pool.end_idle()
+
+
+def _with(confined: Confinement, interpreter: Interpreter) -> Confinement:
+    box = confined.sandbox
+    if box is not None:
+        box = replace(box, read=(*box.read, *interpreter.folders))
+    return replace(confined, sandbox=box, interpreter=interpreter)

@@ -389,7 +389,8 @@ def main() -> None:
         _die_with(config["parent"])
     confinement.limit_process(is_sandboxed=owner is not None)
     confinement.keep_to_itself((config["link"], config["stdout"], config["stderr"]))
-    sys.path[:] = config["path"]
+    own = [entry for entry in sys.path if entry] if config.get("has_packages") else []
+    sys.path[:] = own + config["path"]
     os.environ.pop("PYTHONPATH", None)
     if config["pythonpath"] is not None:
         os.environ["PYTHONPATH"] = config["pythonpath"]

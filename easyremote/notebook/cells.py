@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from easyremote.calls import Call
@@ -13,6 +13,7 @@ from easyremote.client import Client
 from easyremote.errors import UsageError
 from easyremote.notebook.display import NotebookPresenter, RemoteValue
 from easyremote.presenting import Presenter
+from easyremote.requirements import environment_of
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.sandbox import sandboxed
 from easyremote.wire import codec
@@ -34,15 +35,23 @@ def submit_cell(
     bring_back: list[str] | None = None,
     name: str = "",
     timeout: float | None = None,
+    requirements: Sequence[str] | None = None,
+    python: str | None = None,
     presenter: Callable[[], Presenter] = NotebookPresenter,
 ) -> Call[dict[str, Any]]:
-    """Run `source` in the namespace of `session_id` on `node`. The call's result is what `take_outcome` takes."""
+    """Run `source` in the namespace of `session_id` on `node`. The call's result is what `take_outcome` takes.
+
+    `requirements`: packages that the session is to have besides those that it was told before, `python`: which Python, see
+    docs/environments.md. Where that changes what it has, it is started anew and has no names.
+    """
     file = f"<cell {cell_number}>"
     # The magic's own line was the first of the cell: with a line in its place, line numbers there are those here.
     text = source if source.lstrip().startswith("%%") else f"# %%remote\n{source}"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     spec = pb.FunctionSpec(
-        name=name or f"cell {cell_number}", version=hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        name=name or f"cell {cell_number}",
+        version=hashlib.blake2b(text.encode(), digest_size=6).hexdigest(),
+        environment=environment_of(requirements, python),
     )
     code = pb.Code(kind=pb.Code.KIND_CELL, spec=spec, python=python_minor(), cloudpickle=this_runtime().cloudpickle)
     names = dict(send or {})

@@ -20,6 +20,13 @@ class RemoteMagics(Magics):
     @argument("-i", "--input", default="", help="variables to send, e.g. -i a,b")
     @argument("-o", "--output", default="", help="variables to bring back, e.g. -o c")
     @argument("-t", "--timeout", type=float, default=None, help="seconds after which the cell is stopped")
+    @argument(
+        "--with",
+        dest="requirements",
+        action="append",
+        help="a package that the session is to have, e.g. --with pandas --with 'numpy<2'; may be repeated",
+    )
+    @argument("--python", default=None, help="the Python that the session is to have, e.g. 3.12")
     @argument("--name", default="", help="what lists and errors call this cell's run")
     @no_var_expand
     @cell_magic
@@ -43,6 +50,8 @@ class RemoteMagics(Magics):
             bring_back=names_from(options.output),
             name=options.name,
             timeout=options.timeout,
+            requirements=_unquoted(options.requirements),
+            python=options.python,
         )
         return take_outcome(call.result(), namespace, "" if call._may_unpickle else call.node)
 
@@ -51,3 +60,8 @@ class RemoteMagics(Magics):
         assert self.shell is not None
         running = getattr(self.shell.displayhook, "exec_result", None)
         return getattr(running, "execution_count", None) or self.shell.execution_count
+
+
+def _unquoted(texts: list[str] | None) -> list[str] | None:
+    """IPython leaves quotation marks where they are."""
+    return None if texts is None else [text.strip("\"'") for text in texts]

@@ -209,7 +209,7 @@ class Runtime(_message.Message):
     def __init__(self, python: _Optional[str] = ..., implementation: _Optional[str] = ..., easyremote: _Optional[str] = ..., cloudpickle: _Optional[str] = ..., numpy: _Optional[str] = ..., platform: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain", "values", "identity", "sealed_only")
+    __slots__ = ("node_id", "slots", "offers", "attempts", "labels", "price", "capacity", "holdings", "drain", "values", "identity", "sealed_only", "environments", "why_no_environments")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +229,8 @@ class NodeState(_message.Message):
     VALUES_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     SEALED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    WHY_NO_ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     slots: int
     offers: _containers.RepeatedCompositeFieldContainer[FunctionSpec]
@@ -241,7 +243,17 @@ class NodeState(_message.Message):
     values: _containers.RepeatedCompositeFieldContainer[HeldValue]
     identity: bytes
     sealed_only: bool
-    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., values: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ..., identity: _Optional[bytes] = ..., sealed_only: _Optional[bool] = ...) -> None: ...
+    environments: bool
+    why_no_environments: str
+    def __init__(self, node_id: _Optional[str] = ..., slots: _Optional[int] = ..., offers: _Optional[_Iterable[_Union[FunctionSpec, _Mapping]]] = ..., attempts: _Optional[_Iterable[_Union[AttemptState, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., values: _Optional[_Iterable[_Union[HeldValue, _Mapping]]] = ..., identity: _Optional[bytes] = ..., sealed_only: _Optional[bool] = ..., environments: _Optional[bool] = ..., why_no_environments: _Optional[str] = ...) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("requirements", "python")
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    requirements: _containers.RepeatedScalarFieldContainer[str]
+    python: str
+    def __init__(self, requirements: _Optional[_Iterable[str]] = ..., python: _Optional[str] = ...) -> None: ...
 
 class Capacity(_message.Message):
     __slots__ = ("millicpus", "memory_bytes", "gpus", "shares_cpus", "shares_memory")
@@ -330,7 +342,7 @@ class AttemptState(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole")
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole", "environment")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +358,7 @@ class FunctionSpec(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     BATCH_WHOLE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kind: FunctionKind
@@ -361,7 +374,8 @@ class FunctionSpec(_message.Message):
     batch: int
     batch_wait_s: float
     batch_whole: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ..., batch: _Optional[int] = ..., batch_wait_s: _Optional[float] = ..., batch_whole: _Optional[bool] = ...) -> None: ...
+    environment: Environment
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ..., batch: _Optional[int] = ..., batch_wait_s: _Optional[float] = ..., batch_whole: _Optional[bool] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
 
 class RetryRule(_message.Message):
     __slots__ = ("retries", "retries_set", "retry_on", "backoff_s")
