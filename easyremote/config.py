@@ -66,7 +66,8 @@ class GatewaySettings:
     `max_queued_calls`: calls waiting for a node, per client; one more is refused with `OverloadedError`.
     `max_client_bytes`, `max_waiting_bytes`: what the waiting calls of one client, and of all, may hold here; then further ones of
     that client, or of all, are refused. Large arguments stay with their client and don't count.
-    `max_sessions`: peers connected at once; one more is refused.
+    `max_sessions`: peers connected at once; one more is refused. `max_strangers`, `max_strangers_per_address`: connections on
+    which no token was shown yet, in all and from one address; `stranger_s`: how long one may go without. Those beyond are closed.
     """
 
     heartbeat_s: float = 2.0
@@ -77,6 +78,9 @@ class GatewaySettings:
     max_client_bytes: int = 64 * 1024 * 1024
     max_waiting_bytes: int = 256 * 1024 * 1024
     max_sessions: int = 10_000
+    max_strangers: int = 1024
+    max_strangers_per_address: int = 64
+    stranger_s: float = 10.0
     default_retries: int = 3
     default_strategy: str = "smart_adaptive"
     jobs: JobSettings = JobSettings()

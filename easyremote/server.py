@@ -113,7 +113,7 @@ class Server:
         now = time.monotonic()
         broker = Broker(secrets.token_bytes(16), self._settings, __version__, now)
         tokens = TokenStore(None, self.token)
-        listener = Listener(broker, tokens)
+        listener = Listener(broker, tokens, self._settings)
         listener.reception = Reception(
             tokens, lambda: (self._network.addresses(listener.port), self.fingerprint, self.name)
         )

@@ -177,11 +177,6 @@ class Broker:
         return self._take()
 
     @property
-    def max_sessions(self) -> int:
-        """Peers that it takes at once."""
-        return self._settings.max_sessions
-
-    @property
     def open_count(self) -> int:
         """Calls that a node has, those included whose end isn't acknowledged."""
         return sum(len(node.calls) for node in self._placing.nodes.values())

@@ -12,6 +12,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from easyremote.config import GatewaySettings
 from easyremote.core.access import Access
 from easyremote.core.audit import facts_of
 from easyremote.core.broker import Broker
@@ -22,10 +23,12 @@ from easyremote.security.certificates import Certificate
 from easyremote.security.tokens import REVOKED, TokenStore
 from easyremote.transport.administering import administer
 from easyremote.transport.connections import HELLO_TIMEOUT_S, Connection
+from easyremote.transport.doorkeeper import Doorkeeper, refuse, token_in
 from easyremote.transport.invoke import Invoker
-from easyremote.transport.joining import JOIN, Reception
+from easyremote.transport.joining import Reception
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.options import END_OF_STREAM, SERVER_OPTIONS, max_connections
+from easyremote.transport.strangers import Bounds, Strangers
 from easyremote.transport.streams import Counter, open_batch, open_chunk, seal_batch, take_batch
 from easyremote.transport.turns import turns
 from easyremote.wire.chunks import WireChunk
@@ -37,7 +40,7 @@ SERVICE = "easyremote.v1.Gateway"
 TICK_S = 0.25
 DRAIN_TICK_S = 0.02
 
-_BEARER = b"Bearer "
+DEFAULTS = GatewaySettings()
 
 _MAX_CHUNKS_WAITING = 256
 """A transfer stream whose receiver doesn't read is ended at this many; each transfer's window is far below it."""
@@ -58,7 +61,7 @@ class Keeper(Protocol):
 class Listener:
     """Serves one broker. Runs on the loop where it was made."""
 
-    def __init__(self, broker: Broker, tokens: TokenStore) -> None:
+    def __init__(self, broker: Broker, tokens: TokenStore, settings: GatewaySettings = DEFAULTS) -> None:
         self.broker = broker
         self.tokens = tokens
         self.port = 0
@@ -76,12 +79,20 @@ class Listener:
         self._administering: set[asyncio.Task[None]] = set()
         self._returns = False  # it was told to end, and may be started again
         self._ticker: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        most = max_connections(settings.max_sessions)
+        self._max_connections = most
+        # Half of the connections are for others than strangers, however few there may be.
+        self._bounds = Bounds(
+            min(settings.max_strangers, most // 2), settings.max_strangers_per_address, settings.stranger_s
+        )
 
     async def start(self, host: str, port: int, certificate: Certificate | None = None) -> int:
         """Bind and serve, on a Unix socket too; in TLS where there is a certificate. Returns the port. Raises PortInUse."""
-        bound = max_connections(self.broker.max_sessions)
-        options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", bound)]
-        self._server = grpc.aio.server(options=options, interceptors=[_Doorkeeper(self.tokens)])
+        options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", self._max_connections)]
+        strangers = Strangers(self._bounds)
+        doorkeeper = Doorkeeper(self.tokens, strangers.note_token)
+        self._server = grpc.aio.server(options=options, interceptors=[doorkeeper])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._methods()),))
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - its stubs lack it
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -101,6 +112,7 @@ class Listener:
         await self._server.start()
         await self._local.start(self.port)
         self._ticker = self._loop.create_task(self._tick())
+        self._watcher = self._loop.create_task(strangers.watch(self.port))
         return self.port
 
     def _add_port(self, address: str, certificate: Certificate | None) -> int:
@@ -125,8 +137,9 @@ class Listener:
         for connection in list(self._connections.values()):
             connection.put(pb.Frame(goodbye=pb.Goodbye(reason=reason, returns=self._returns)))
             connection.close()
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for task in (self._ticker, self._watcher):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*self._administering, return_exceptions=True)
         for queue in self._chunk_queues.values():
             _end(queue)
@@ -252,16 +265,16 @@ class Listener:
 
     async def access_of(self, context: Any) -> Access:
         """What whoever makes this RPC may do. The doorkeeper has let it in, perhaps a moment before its token was revoked."""
-        access = self.tokens.access_of(_token_in(context.invocation_metadata()), monotonic())
+        access = self.tokens.access_of(token_in(context.invocation_metadata()), monotonic())
         if access is None:
-            await _abort(None, context)
+            await refuse(None, context)
         assert access is not None, "an abort raises"
         return access
 
     async def _join(self, request: pb.JoinRequest, context: Any) -> pb.JoinReply:
-        reply = self.reception.join(_token_in(context.invocation_metadata()), request)
+        reply = self.reception.join(token_in(context.invocation_metadata()), request)
         if reply is None:
-            await _abort(None, context)
+            await refuse(None, context)
         assert reply is not None, "an abort raises"
         return reply
 
@@ -378,40 +391,6 @@ class Listener:
             _end(queue)  # its peer attaches anew and asks again
         else:
             queue.put_nowait(chunk)
-
-
-class _Doorkeeper(grpc.aio.ServerInterceptor):
-    """Lets nobody in without a token, whatever the method. The refusal is the same for every reason.
-
-    What the token allows is for each method to ask. An invitation opens `Join` and nothing else.
-    """
-
-    def __init__(self, tokens: TokenStore) -> None:
-        self._tokens = tokens
-
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        token, now = _token_in(handler_call_details.invocation_metadata), monotonic()
-        if handler_call_details.method == JOIN:
-            is_welcome = self._tokens.invitation_of(token, now) is not None
-        else:
-            is_welcome = self._tokens.access_of(token, now) is not None
-        return await continuation(handler_call_details) if is_welcome else _refuse
-
-
-def _token_in(metadata: Any) -> bytes:
-    """What was shown as a token."""
-    for key, value in metadata:
-        if key == "authorization":
-            given = value.encode(errors="replace") if isinstance(value, str) else value
-            return given[len(_BEARER) :] if given.startswith(_BEARER) else b""
-    return b""
-
-
-async def _abort(_: Any, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "credentials are missing or not valid here")
-
-
-_refuse = grpc.stream_stream_rpc_method_handler(_abort)
 
 
 def _from_hex(text: str) -> bytes:
