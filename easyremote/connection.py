@@ -26,6 +26,7 @@ from easyremote.errors import (
     PayloadError,
     RemoteProtocolError,
     SealError,
+    UntrustedGateway,
     UsageError,
     from_code,
 )
@@ -104,6 +105,7 @@ class Connection:
         self._give_up_timer: asyncio.TimerHandle | None = None
         self._resume_timer: asyncio.TimerHandle | None = None
         self._give_up_after_s = GIVE_UP_AFTER_S
+        self._shut_out: AuthError | None = None  # the gateway has ended this session, as its token isn't good any more
         self._close_lock = threading.Lock()
         self.is_closed = False
         self.sealing = sealing_for(endpoint, self._admit)
@@ -429,6 +431,9 @@ class Connection:
             submit.options.accept = codec.PLAIN
 
     def _begin(self, call: _Open, target: Target, submit: pb.Submit) -> None:
+        if (shut_out := self._why_shut_out()) is not None:
+            call._judged(shut_out)
+            return
         self.ask_for_plain(submit)
         if target.code is not None:
             self._own(submit.call_id, target.sealed_code or target.code[1], submit.code.payload)
@@ -614,6 +619,8 @@ class Connection:
 
     async def fetch_ref(self, ref: pb.Ref) -> codec.Encoded:
         """The value from whoever has it. Raises RefLost, and GatewayUnreachable where the gateway doesn't come back."""
+        if (shut_out := self._why_shut_out()) is not None:
+            raise shut_out
         if not self._core.is_connected and self._give_up_timer is None:
             raise self._unreachable(self._give_up_after_s)
         task = asyncio.current_task()
@@ -688,6 +695,8 @@ class Connection:
         raise error
 
     async def _ask(self, query: pb.Query, timeout_s: float) -> pb.Answer:
+        if (shut_out := self._why_shut_out()) is not None:
+            raise shut_out
         query.query_id = next(self._query_ids)
         answer: asyncio.Future[pb.Answer] = self._loop.create_future()
         self._queries[query.query_id] = answer
@@ -705,7 +714,16 @@ class Connection:
         reason = f": {self._link.last_error}" if self._link.last_error else ""
         return GatewayUnreachable(f"the gateway at {self.endpoint.address} was away for {for_s:g} s{reason}")
 
+    def _why_shut_out(self) -> AuthError | None:
+        """Why nothing that is asked for now would be heard: the token isn't good any more. One that was found, rather than given,
+        may be the one of a gateway that is being started again."""
+        error = self._link.last_error
+        if isinstance(error, AuthError) and not isinstance(error, UntrustedGateway) and not self.endpoint.is_discovered:
+            return error
+        return self._shut_out
+
     def _on_up(self) -> None:
+        self._shut_out = None
         self._trust.connected(self._link.endpoint)
         self._transfers.session_up()
         self._give_up_after_s = GIVE_UP_AFTER_S
@@ -731,6 +749,7 @@ class Connection:
 
     def _end_calls(self, error: AuthError) -> None:
         """The gateway doesn't let this client in any more, and has stopped what it had of it."""
+        self._shut_out = error
         self._end_fetches(error)
         for waiting in self._queries.values():
             if not waiting.done():

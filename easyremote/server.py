@@ -139,6 +139,7 @@ class Server:
     def _open_audit(self, listener: Listener) -> None:
         listener.audit = open_log(self._audit, gateway_path(discovery.state_folder(), listener.port))
         listener.broker.audits = listener.audit is not None
+        listener.tokens.note = listener.audit.note if listener.audit is not None else None
 
     async def _listen(self, listener: Listener) -> None:
         host, certificate = self._network.host, self._network.prepare()

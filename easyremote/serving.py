@@ -992,15 +992,16 @@ class Engine:
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
             if self.audit is not None:
-                self._note(self.audit, attempt, event)
+                self._note(self.audit, attempt_run, event)
             if attempt_run.pinned:
                 self._let_go_of_values(attempt_run)
         if effects:
             self._perform(effects)
         self._link.flush()
 
-    def _note(self, audit: AuditLog, attempt: core.Attempt, end: pb.Event) -> None:
+    def _note(self, audit: AuditLog, attempt_run: _Run, end: pb.Event) -> None:
         """How an attempt ended, for the audit log."""
+        attempt, seal = attempt_run.attempt, attempt_run.seal
         has_failed, submit = end.HasField("error"), attempt.submit
         audit.note(
             {
@@ -1008,6 +1009,7 @@ class Engine:
                 "error": end.error.code if has_failed else "",
                 "function": submit.function or submit.code.spec.name,
                 "code": submit.code.digest,
+                "key": seal.permit.admission.client.fingerprint if seal is not None else "",
                 "node": self.node_id,
                 "gateway": self._endpoint.address,
                 "call": attempt.call_id,

@@ -56,13 +56,20 @@ def view(chosen: list[dict[str, Any]]) -> Table:
             facts["at"].rstrip("Z").replace("T", " "),
             facts["log"],
             _safe(who),
-            _safe(f"{facts.get('function', '')}{_times(facts)}"),
+            _safe(_what(facts)),
             _safe(facts.get("code", "")[:12]),
             _safe(facts.get("node", "")),
             f"{facts['took_s']:.3g} s" if "took_s" in facts else "",
             Text(_safe(how), _STYLES.get(outcome, "")),
         )
     return table
+
+
+def _what(facts: dict[str, Any]) -> str:
+    """The function; or the token that was made or revoked, and what it allows."""
+    if "subject" in facts:
+        return f"{facts['subject']} {facts.get('subject_name', '')} ({facts.get('roles', '')})"
+    return f"{facts.get('function', '')}{_times(facts)}"
 
 
 def _times(facts: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ class Questions:
             self._state.actions.append(AskKeeper(session.session_id, query, session.access))
             return
         if query.HasField("tokens"):
-            self._state.actions.append(AskTokens(session.session_id, query))
+            self._state.actions.append(AskTokens(session.session_id, query, session.access.name))
             return
         if query.HasField("drain_node"):
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))

@@ -93,10 +93,11 @@ class AskKeeper(NamedTuple):
 
 
 class AskTokens(NamedTuple):
-    """Have this administrator's question about tokens answered for that session."""
+    """Have this administrator's question about tokens answered for that session. `by`: the name of the token that asks."""
 
     session_id: bytes
     query: pb.Query
+    by: str
 
 
 class EndStream(NamedTuple):

@@ -111,6 +111,7 @@ class TokenStore:
         self._lock = threading.Lock()
         self._seen = 0.0  # no time of day before this one is believed
         self._known: dict[str, _Known] = {}  # replaced as a whole, so that readers need no lock
+        self.note: Callable[[dict[str, Any]], None] | None = None  # takes a line for the audit log
         self._revoked: deque[str] = deque(maxlen=2 * MAX_TOKENS)  # whose sessions are to be ended
 
     def open(self, path: Path | None = None) -> None:
@@ -207,8 +208,10 @@ class TokenStore:
         for_roles: Iterable[Role | str] = (),
         once: bool = False,
         uses_left: int = 0,
+        by: str = OWNER.name,
     ) -> tuple[TokenRecord, str]:
         """A new token, and its text, which can't be had again. `expires_s`: how long it is good, in seconds; None: for ever.
+        `by`: who makes it, for the audit log.
 
         Raises UsageError for what can't be, OverloadedError at `MAX_TOKENS`, AuthError or OSError when its file can't be written.
         """
@@ -245,9 +248,10 @@ class TokenStore:
                 expires=None if expires_s is None else now + expires_s,
             )
             self._save({**known, token_id: self._knows(record)})
+        self._tell("created", record, by)
         return record, text
 
-    def revoke(self, token_id: str) -> TokenRecord | None:
+    def revoke(self, token_id: str, by: str = OWNER.name) -> TokenRecord | None:
         """Forget it; sessions that it opened end soon. None when there is none of this id. Raises AuthError, OSError."""
         with self._lock:
             known = dict(self._known)
@@ -255,7 +259,10 @@ class TokenStore:
             if gone is not None:
                 self._save(known)
                 self._revoked.append(token_id)
-        return gone.record if gone is not None else None
+        if gone is None:
+            return None
+        self._tell("revoked", gone.record, by)
+        return gone.record
 
     def take_revoked(self) -> list[str]:
         """Ids of those that were revoked since this was asked last."""
@@ -269,6 +276,10 @@ class TokenStore:
         if len(known) >= MAX_TOKENS:
             raise OverloadedError(f"this gateway has {MAX_TOKENS} tokens, the bound; revoke some")
         return known
+
+    def _tell(self, what: str, record: TokenRecord, by: str) -> None:
+        if self.note is not None:
+            self.note(_facts(what, record, by))
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 
@@ -304,6 +315,20 @@ class TokenStore:
             write_private(self.path, json.dumps(content, indent=1).encode())
         self._seen = now
         self._known = known
+
+
+def _facts(what: str, record: TokenRecord, by: str) -> dict[str, Any]:
+    """What the audit log says of a token that came or went."""
+    return {
+        "outcome": f"{record.kind} {what}",
+        "token_name": by,
+        "subject": record.token_id,
+        "subject_name": record.name,
+        "roles": " ".join(record.roles + record.for_roles),
+        "functions": " ".join(record.functions),
+        "nodes": " ".join(record.nodes),
+        "expires": record.expires,
+    }
 
 
 def _digest(data: bytes) -> bytes:

@@ -7,10 +7,10 @@ from easyremote.security.tokens import INVITATION, TokenRecord, TokenStore
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 
-def administer(tokens: TokenStore, query: pb.Query) -> pb.Answer:
-    """The answer, once it is on disk; an error is in it."""
+def administer(tokens: TokenStore, query: pb.Query, by: str) -> pb.Answer:
+    """The answer, once it is on disk; an error is in it. `by`: who asks."""
     try:
-        return pb.Answer(query_id=query.query_id, tokens=_done(tokens, query.tokens))
+        return pb.Answer(query_id=query.query_id, tokens=_done(tokens, query.tokens, by))
     except EasyRemoteError as error:
         told = pb.ErrorInfo(code=error.code, message=error.message)
     except OSError as error:
@@ -19,7 +19,7 @@ def administer(tokens: TokenStore, query: pb.Query) -> pb.Answer:
     return pb.Answer(query_id=query.query_id, error=told)
 
 
-def _done(tokens: TokenStore, request: pb.TokenRequest) -> pb.TokenAnswer:
+def _done(tokens: TokenStore, request: pb.TokenRequest, by: str) -> pb.TokenAnswer:
     """Raises EasyRemoteError, OSError."""
     what = request.WhichOneof("what")
     if what == "list":
@@ -35,10 +35,11 @@ def _done(tokens: TokenStore, request: pb.TokenRequest) -> pb.TokenAnswer:
             max_bytes=wanted.max_bytes,
             calls_per_s=wanted.calls_per_s,
             expires_s=wanted.expires or None,
+            by=by,
         )
         return pb.TokenAnswer(tokens=[_to_wire(record)], text=text)
     if what == "revoke":
-        gone = tokens.revoke(request.revoke)
+        gone = tokens.revoke(request.revoke, by)
         if gone is None:
             raise UsageError(
                 f"this gateway has no token '{request.revoke[:40]}'; 'easyremote tokens list' shows those it has"

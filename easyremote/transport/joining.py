@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from easyremote.core.access import OWNER
 from easyremote.discovery import Endpoint
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, UsageError
 from easyremote.security.joining import Invitation
@@ -32,8 +33,11 @@ class Reception:
         self._tokens = tokens
         self._about = about
 
-    def invite(self, request: pb.InviteRequest) -> Invitation:
-        """Raises UsageError for what can't be, OverloadedError, AuthError and OSError as the token store does."""
+    def invite(self, request: pb.InviteRequest, by: str = OWNER.name) -> Invitation:
+        """`by`: the name of the token that asks.
+
+        Raises UsageError for what can't be, OverloadedError, AuthError and OSError as the token store does.
+        """
         addresses, fingerprint, gateway_name = self._about()
         if not addresses:
             raise UsageError(
@@ -49,6 +53,7 @@ class Reception:
             expires_s=request.expires_s or None,
             once=request.uses == 1,
             uses_left=0 if request.uses == 1 else request.uses,
+            by=by,
         )
         return Invitation(addresses, fingerprint, text, record.for_roles, gateway_name, request.inviter)
 
@@ -60,7 +65,7 @@ class Reception:
             return None
         record, text = self._make(invitation, request)
         if self._tokens.use_invitation(token, monotonic()) is None:  # another was faster
-            self._tokens.revoke(record.token_id)
+            self._tokens.revoke(record.token_id, _as_invited(invitation))
             return None
         return pb.JoinReply(token=text, token_id=record.token_id, roles=record.roles, gateway_name=self._about()[2])
 
@@ -74,15 +79,21 @@ class Reception:
             max_calls=invitation.max_calls,
             max_bytes=invitation.max_bytes,
             calls_per_s=invitation.calls_per_s,
+            by=_as_invited(invitation),
         )
 
-    async def on_invite(self, request: pb.InviteRequest, context: Any) -> pb.InviteReply:
+    async def on_invite(self, request: pb.InviteRequest, context: Any, by: str) -> pb.InviteReply:
         try:
-            invitation = self.invite(request)
+            invitation = self.invite(request, by)
         except EasyRemoteError as error:
             await context.abort(_STATUS.get(error.code, grpc.StatusCode.RESOURCE_EXHAUSTED), error.message)
             raise
         return pb.InviteReply(invitation=invitation.message(), invitation_id=invitation.invitation_id)
+
+
+def _as_invited(invitation: TokenRecord) -> str:
+    """Whoever joins, in the audit log."""
+    return f"invitation {invitation.token_id}"
 
 
 async def join(endpoint: Endpoint, name: str) -> tuple[str, pb.JoinReply]:

@@ -178,7 +178,7 @@ class Listener:
 
     async def _administer(self, action: AskTokens) -> None:
         """In a thread, as it writes a file. What was revoked ends before it is told."""
-        answer = await self._loop.run_in_executor(None, administer, self.tokens, action.query)
+        answer = await self._loop.run_in_executor(None, administer, self.tokens, action.query, action.by)
         self._end_tokens(monotonic())
         self.answer(action.session_id, answer)
 
@@ -282,7 +282,7 @@ class Listener:
         access = await self.access_of(context)
         if not access.may_administer:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "it doesn't have the role admin")
-        return await self.reception.on_invite(request, context)
+        return await self.reception.on_invite(request, context, access.name)
 
     async def _session(self, _: Any, context: Any) -> None:
         access = await self.access_of(context)

@@ -66,6 +66,11 @@ def test_open_sessions_end_with_all_that_runs_for_them_and_are_told_why(
         assert time.monotonic() - since < WITHIN_S + (3 if how == "expired" else 0)
         assert kept.running()
         wait_until(lambda: not client.is_connected)
+        since = time.monotonic()
+        for ask in (lambda: client.call("hold"), client.list_nodes, lambda: client.submit("hold").result()):
+            with pytest.raises(AuthError):  # further ones don't wait for a gateway that won't let them in
+                ask()
+        assert time.monotonic() - since < 3
         with pytest.raises(AuthError):
             Client(server.address, token=text)
         kept.cancel()

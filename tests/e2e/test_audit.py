@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from easyremote import CallCancelled, Client, ComputeNode, DeadlineExceeded, Server
+from easyremote.security.identity import own_identity
 from tests.conftest import wait_until
 
 SECRET = "the-secret-argument-of-this-call"
@@ -99,6 +100,32 @@ def test_failures_refusals_and_losses_are_noted_without_what_they_say(
             client.with_options(node="nowhere", queue_timeout=0.2).call(fail, SECRET)
     refused = until(log, 3)[2]
     assert refused["outcome"] == "refused" and refused["error"] and "node" not in refused
+
+
+def test_tokens_that_are_made_and_revoked_are_noted_with_who_did_it(server: Server, log: Path) -> None:
+    _, boss = server.tokens.create("boss", ["admin"])
+    with Client(server.address, token=boss) as administrator:
+        made, text = administrator.create_token("lab", ["call"], functions=["f*"])
+        administrator.revoke_token(made.token_id)
+    first, second, third = until(log, 3)
+    assert (first["outcome"], first["token_name"], first["subject_name"]) == ("token created", "owner", "boss")
+    assert (second["outcome"], second["token_name"], second["subject"]) == ("token created", "boss", made.token_id)
+    assert (second["roles"], second["functions"]) == ("call", "f*")
+    assert (third["outcome"], third["token_name"], third["subject"]) == ("token revoked", "boss", made.token_id)
+    assert boss not in log.read_text() and text not in log.read_text()
+
+
+def test_a_node_notes_by_which_key_a_call_was_sealed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EASYREMOTE_SEAL", "1")
+    with (
+        ComputeNode(server.address, "sealed", code="signed", audit=tmp_path / "sealed.jsonl"),
+        Client(server.address) as client,
+    ):
+        assert client.call(lambda: 1) == 1
+        line = until(tmp_path / "sealed.jsonl", 1)[0]
+    assert line["key"] == own_identity().public.fingerprint and line["code"]
 
 
 def test_no_secret_and_no_value_is_in_any_log(
