@@ -7,7 +7,9 @@ that it came over; memory doesn't grow; and in the end the gateway serves an hon
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
+import hashlib
 import logging
 import os
 import secrets
@@ -26,8 +28,10 @@ from easyremote.errors import AuthError, EasyRemoteError, LocalProtocolError, Pa
 from easyremote.execution.failure import rebuild
 from easyremote.security.authorized_keys import parse_line
 from easyremote.security.identity import PublicIdentity
+from easyremote.security.joining import Invitation
 from easyremote.security.statements import read_admission, read_call
 from easyremote.security.tokens import TokenStore
+from easyremote.transport.joining import Reception
 from easyremote.transport.local_listener import LocalListener
 from easyremote.transport.streams import open_batch, open_chunk
 from easyremote.wire import codec, plain
@@ -305,6 +309,29 @@ def _json(fuzzer: Fuzzer) -> bytes:
 
 
 store = TokenStore(None, "the owner's")
+reception = Reception(store, lambda: (("gpu.example.org:8080",), "ab" * 32, "gpu"))
+welcome = store.create("guests", kind="invitation", for_roles=["ship"], uses_left=1_000_000)[1].encode()
+
+
+def _join(data: bytes) -> None:
+    """What Join does with whatever comes with a good invitation. The token that it makes is forgotten again."""
+    reply = reception.join(welcome, pb.JoinRequest.FromString(data))
+    assert reply is not None and reply.token and store.revoke(reply.token_id)
+
+
+def _invite(data: bytes) -> None:
+    store.revoke(reception.invite(pb.InviteRequest.FromString(data)).invitation_id)
+
+
+def _invitation(fuzzer: Fuzzer) -> bytes:
+    """A text that is one, or has the sum of one and anything in it."""
+    if fuzzer.random.random() < 0.3:
+        return ONE.format().encode()
+    data = fuzzer.spoiled(fuzzer.message(pb.Invitation).SerializeToString())
+    return b"er1:" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()[:4] + data).rstrip(b"=")
+
+
+ONE = Invitation(("gpu.example.org:8080",), "ab" * 32, "er_01234567_" + "s" * 43, (Role.SERVE,), "gpu")
 
 PARSERS: dict[str, tuple[Callable[[Fuzzer], bytes], Callable[[bytes], Any], tuple[type[BaseException], ...]]] = {
     "framing": (lambda fuzzer: pack(b"x" * 50) * 3, _framing, (LocalProtocolError,)),
@@ -313,6 +340,9 @@ PARSERS: dict[str, tuple[Callable[[Fuzzer], bytes], Callable[[bytes], Any], tupl
     "an error": (_of(pb.ErrorInfo), _error, (DecodeError,)),
     "JSON": (_json, _invoked, (ValueError, RecursionError, TypeError)),
     "token": (_token, lambda data: store.access_of(data, 0.0), ()),
+    "joining": (_of(pb.JoinRequest), _join, (DecodeError,)),
+    "inviting": (_of(pb.InviteRequest), _invite, (DecodeError, UsageError)),
+    "an invitation": (_invitation, lambda data: Invitation.parse(data.decode("latin-1")), (UsageError,)),
     "authorized_keys": (_line, lambda data: parse_line(data.decode("latin-1")), (EasyRemoteError, ValueError)),
     "identity": (lambda fuzzer: fuzzer.random.randbytes(128), PublicIdentity.parse, (EasyRemoteError, ValueError)),
     "admission": (_of(pb.Admission), lambda data: read_admission(pb.Admission.FromString(data)), (AuthError, EasyRemoteError, DecodeError)),
