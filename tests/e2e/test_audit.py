@@ -108,7 +108,11 @@ def test_tokens_that_are_made_and_revoked_are_noted_with_who_did_it(server: Serv
         made, text = administrator.create_token("lab", ["call"], functions=["f*"])
         administrator.revoke_token(made.id)
     first, second, third = until(log, 3)
-    assert (first["outcome"], first["token_name"], first["subject_name"]) == ("token created", "owner", "boss")
+    assert (first["outcome"], first["token_name"], first["subject_name"]) == (
+        "token created",
+        "the gateway's own",
+        "boss",
+    )
     assert (second["outcome"], second["token_name"], second["subject"]) == ("token created", "boss", made.id)
     assert (second["roles"], second["functions"]) == ("call", "f*")
     assert (third["outcome"], third["token_name"], third["subject"]) == ("token revoked", "boss", made.id)
