@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from easyremote import foreign
+from easyremote import foreign, interrupts
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
@@ -136,7 +136,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         self,
         call_id: bytes,
         function: str,
-        cancel: Callable[[Call[Any], str], None],
+        cancel: Callable[..., None],
         taken: Callable[[Call[Any], int, int, int, int], None],
         presenter: Callable[[], Presenter] | None = None,
         deadline: float | None = None,
@@ -340,7 +340,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Stop the call; a notebook shows that it did, instead of where this process was waiting."""
         where = f" on node {self.node}" if self.node else ""
-        self.cancel("interrupted")
+        interrupts.again()
+        if self.cancel("interrupted"):
+            interrupts.stopped(lambda: self._cancel_remote(self, "interrupted twice", True))
         interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: '{self.function}'{where} was stopped"]  # type: ignore[attr-defined]
 
     def _next(self, until: float | None) -> _Arrived | None:

@@ -279,7 +279,8 @@ class Client:
         or True for what 95 % of the last calls took) · `label` (what lists call it) · `output` (False: don't bring prints back)
         · `priority` (-100 to 100, default 0: of the calls that wait, higher ones go first) · `keep` (True: the result stays on
         the node, and the call gives a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told
-        why after 2 s) · `durable` (True: calls are jobs, see `submit_job`).
+        why after 2 s) · `durable` (True: calls are jobs, see `submit_job`) · `on_interrupt` ("detach": calls are jobs, and Ctrl-C
+        leaves them running; "cancel": it stops them, which is so for calls that aren't jobs).
 
         What a call needs while it runs, instead of what its function says: `slots` · `cpus` · `memory` (bytes, or "4GiB") ·
         `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·
@@ -526,10 +527,14 @@ class Client:
         ids = jobs.keep(
             self._connection, (jobs.submission(self._connection, target, arguments) for target, arguments in calls)
         )
-        return [
+        made: list[Job[Any]] = [
             Job(self._connection, job_id, self._options.label or target.title, presenter or self._presenter)
             for job_id, (target, _) in zip(ids, calls, strict=True)
         ]
+        for job, (target, _) in zip(made, calls, strict=True):
+            job.ends_on_interrupt = self._options.on_interrupt == "cancel"
+            job.is_cell = target.code is not None and target.code[0].kind == pb.Code.KIND_CELL
+        return made
 
     def _new_call(self, title: str, presenter: Callable[[], Presenter] | None = None) -> Call[Any]:
         if self._connection.is_closed:

@@ -40,11 +40,14 @@ class LocalCluster:
         self._names: list[str] = []
         self.address = ""
         self._token = ""
+        self._jobs: tempfile.TemporaryDirectory[str] | None = None  # which end with the cluster
         lifetime.opened(self, self.stop)
         try:
             gateway = self._spawn("gateway", "gateway")
             waiting = [self._spawn("node", f"node-{index + 1}") for index in range(nodes)]  # they start up side by side
-            ready = gateway.talk({"port": port, "token": None})
+            self._jobs = tempfile.TemporaryDirectory(prefix="easyremote-jobs-", ignore_cleanup_errors=True)
+            journal = os.path.join(self._jobs.name, "jobs.sqlite")
+            ready = gateway.talk({"port": port, "token": None, "journal": journal})
             self.address, self._token = ready["address"], ready["token"]
             for child in waiting:
                 child.tell({"address": self.address, "token": self._token, "node_id": child.name, "slots": slots})
@@ -82,6 +85,9 @@ class LocalCluster:
         until = time.monotonic() + _STOP_TIMEOUT_S
         for child in children:
             child.wait(until)
+        jobs, self._jobs = self._jobs, None
+        if jobs is not None:
+            jobs.cleanup()
 
     def __enter__(self) -> LocalCluster:
         return self

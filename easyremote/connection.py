@@ -183,8 +183,13 @@ class Connection:
         self.prepared(target, b"")
         self.post(work)
 
-    def cancel(self, call: Call[Any], reason: str) -> None:
+    def cancel(self, call: Call[Any], reason: str, kill: bool = False) -> None:
+        """Stop it. `kill`: it was cancelled before, and what still runs of it gets no more time."""
+
         def work() -> None:
+            if kill:
+                self._core.kill(call._id)
+                return
             if call._race is not None:
                 call._race.cancelled(reason)
             if self._forget(call._id) is not None:

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from easyremote import foreign
 from easyremote.bundling import Target
@@ -27,7 +27,7 @@ from easyremote.errors import (
 )
 from easyremote.execution.failure import rebuild
 from easyremote.model import JobInfo
-from easyremote.presenting import Presenter, present
+from easyremote.presenting import Presenter, present, running_ipython
 from easyremote.runtime import random_id
 from easyremote.sealing import Prepared, open_fetched
 from easyremote.transport.transfers import memory_for, place
@@ -72,6 +72,12 @@ class Job(Call[R]):
     until it is forgotten, or for a time after it ended: see docs/jobs.md.
     """
 
+    ends_on_interrupt = False
+    """Whether Ctrl-C while waiting for it stops it."""
+
+    is_cell = False
+    """Whether it runs a notebook's cell: its result is the value of the last expression."""
+
     _begun = False
     _is_paced = False  # somebody reads it, so that nothing is to be left out
     _was_collected = False
@@ -86,6 +92,7 @@ class Job(Call[R]):
         super().__init__(job_id, title, _nothing, self._took, presenter, may_unpickle=connection.may_unpickle_from(""))
         self._connection = connection
         self._room = asyncio.Event()
+        self._cell_outcome: dict[str, Any] = {}
 
     # ---- what a person sees --------------------------------------------------------------------------------------
 
@@ -93,6 +100,12 @@ class Job(Call[R]):
     def id(self) -> str:
         """32 hex digits; `client.job` takes the first few as well."""
         return self.call_id
+
+    def outcome(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for a cell's end: "names" has what it brings back, "value" the last expression's value, where that travels, and
+        "bundle" what it looks like. Raises what `result` raises."""
+        self.result(timeout)
+        return self._cell_outcome
 
     def status(self) -> JobInfo:
         """What the gateway knows of it now. Raises JobNotFound when it keeps it no longer."""
@@ -160,10 +173,19 @@ class Job(Call[R]):
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         text = f"KeyboardInterrupt: '{self.function}' goes on as job {self.id[:8]}; client.job('{self.id[:8]}') finds it again"
+        if running_ipython() is not None:
+            text += f", and `%easyremote attach {self.id[:8]}` shows it"
+        if self.ends_on_interrupt:
+            self._connection.tell_job(pb.JobRequest(end=pb.JobRequest.End(job_id=self._id, reason="interrupted")))
+            text = f"KeyboardInterrupt: '{self.function}', job {self.id[:8]}, was stopped"
         interrupt._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
 
     def _resolve(self) -> tuple[Any, BaseException | None]:
         resolved = super()._resolve()
+        if self.is_cell and isinstance(resolved[0], dict):
+            self._cell_outcome = cast(dict[str, Any], resolved[0])
+            text = self._cell_outcome.get("bundle", {}).get("data", {}).get("text/plain")
+            resolved = self._cell_outcome.get("value", text), None
         if not self._was_collected:
             self._was_collected = True
             if not self._connection.is_closed and not isinstance(self._outcome, BaseException):
@@ -434,7 +456,9 @@ def find(connection: Connection, job_id: str, presenter: Callable[[], Presenter]
         raise UsageError(
             f"several jobs begin with '{wanted}', e.g. {found[0].job_id.hex()} and {found[1].job_id.hex()}"
         )
-    return Job(connection, found[0].job_id, found[0].title, presenter)
+    job: Job[Any] = Job(connection, found[0].job_id, found[0].title, presenter)
+    job.is_cell = found[0].code_kind == pb.Code.KIND_CELL
+    return job
 
 
 def replay(connection: Connection, job: Job[Any], presenter: Presenter, follow: bool) -> pb.Event | None:
@@ -513,4 +537,5 @@ def info_of(record: pb.JobRecord) -> JobInfo:
         kept_bytes=record.kept_bytes,
         dropped_events=record.dropped_events,
         error=record.error,
+        kind="cell" if record.code_kind == pb.Code.KIND_CELL else "function",
     )

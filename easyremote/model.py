@@ -265,7 +265,7 @@ class JobInfo(Record):
     `state`: queued, running, succeeded, failed or cancelled. `node`: where it runs, or ran last. `attempts`: nodes that began it.
     `progress`: what it said last of how far it is, 0 to 1, None where it says nothing, with `progress_text`. `kept_bytes`: all
     that is kept of it. `dropped_events`: output and displays that had to make room for newer ones. `expires`: when it is deleted.
-    `collected`: when its result was taken first. `error`: what a failed one failed with, one line.
+    `collected`: when its result was taken first. `error`: what a failed one failed with, one line. `kind`: "function" or "cell".
     """
 
     id: str
@@ -283,3 +283,4 @@ class JobInfo(Record):
     kept_bytes: int
     dropped_events: int
     error: str
+    kind: str = "function"

@@ -40,6 +40,7 @@ class CallOptions:
     keep: bool = False
     explain_waiting: bool = True
     durable: bool = False
+    on_interrupt: str | None = None
     slots: int | None = None
     cpus: float | None = None
     memory: Size | None = None
@@ -58,7 +59,13 @@ class CallOptions:
             raise UsageError(f"unknown option '{unknown[0]}'; known are {', '.join(names)}")
         if changes.get("retry_on") is not None:
             changes = {**changes, "retry_on": retrying.names_of(changes["retry_on"])}
+        if changes.get("on_interrupt") not in (None, "cancel", "detach"):
+            raise UsageError(f"on_interrupt is 'cancel' or 'detach', not {changes['on_interrupt']!r}")
+        if changes.get("on_interrupt") == "detach":  # only a job can go on without whoever waits for it
+            changes = {"durable": True, **changes}
         options = replace(base, **changes)
+        if options.on_interrupt == "detach" and not options.durable:
+            raise UsageError("on_interrupt='detach' leaves a call running as a job, so it can't go with durable=False")
         for name in ("timeout", "queue_timeout", "run_timeout", "cost_limit"):
             value = getattr(options, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):

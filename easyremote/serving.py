@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -153,6 +154,7 @@ class Engine:
         self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._batchers: dict[str, Batcher] = {}
         self._session_locks: dict[str, asyncio.Lock] = {}
+        self._session_titles: dict[str, str] = {}  # what the newest cell of each is called
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
         self._confirmations: list[tuple[int, asyncio.Future[None]]] = []
         self._async_loop: asyncio.AbstractEventLoop | None = None
@@ -305,6 +307,10 @@ class Engine:
                 attempt_run = self._runs.get(effect.attempt.key)
                 if attempt_run is not None:
                     self._stop_run(attempt_run, effect.code, effect.message)
+            elif isinstance(effect, core.Kill):
+                attempt_run = self._runs.get(effect.attempt.key)
+                if attempt_run is not None and attempt_run.worker is not None:
+                    attempt_run.worker.kill()
             elif isinstance(effect, core.StopTasks):
                 attempt_run = self._runs.get(effect.attempt.key)
                 if attempt_run is not None:
@@ -668,22 +674,44 @@ class Engine:
             await self.offers_changed()
             self._succeed(attempt_run)
         elif code.kind == pb.Code.KIND_CLOSE_SESSION:
-            self._pools.close_session(submit.options.session_id)
-            self.environments.forget_session(submit.options.session_id)
-            self._session_locks.pop(submit.options.session_id, None)
+            self._spawn(self._close_session(submit.options.session_id))
             self._succeed(attempt_run)
+        elif code.kind == pb.Code.KIND_CELL and not submit.options.session_id:
+            own = secrets.token_hex(8)  # a namespace that ends with the cell
+            try:
+                await self._run_cell(attempt_run, own)
+            finally:
+                self._end_session(own)
         elif code.kind == pb.Code.KIND_CELL:
             lock = self._session_locks.setdefault(submit.options.session_id, asyncio.Lock())
+            if lock.locked():
+                text = f"easyremote: waits for {self._session_titles.get(submit.options.session_id, 'a cell')} of this session\n"
+                self._emit(attempt_run, pb.Event(output=pb.Output(is_stderr=True, text=text)), len(text))
             async with lock:
-                encoded = await self._fetch_code(attempt_run) if attempt_run.seal is not None else None
-                session_id = submit.options.session_id
-                python = await self.environments.for_session(session_id, code, self.teller(attempt_run))
-                worker = self._pools.take_for_session(session_id, submit.grant, attempt_run.limits, python)
-                await self._run_in_worker(attempt_run, code, encoded, worker)
+                self._session_titles[submit.options.session_id] = _title(attempt_run)
+                await self._run_cell(attempt_run, submit.options.session_id)
         elif attempt_run.seal is not None and code.payload.HasField("blob"):
             await self._run_in_worker(attempt_run, code, await self._fetch_code(attempt_run))
         else:
             await self._run_in_worker(attempt_run, code, None)
+
+    async def _run_cell(self, attempt_run: _Run, session_id: str) -> None:
+        encoded = await self._fetch_code(attempt_run) if attempt_run.seal is not None else None
+        submit = attempt_run.attempt.submit
+        python = await self.environments.for_session(session_id, submit.code, self.teller(attempt_run))
+        worker = self._pools.take_for_session(session_id, submit.grant, attempt_run.limits, python)
+        await self._run_in_worker(attempt_run, submit.code, encoded, worker)
+
+    async def _close_session(self, session_id: str) -> None:
+        """Once the cells are done that came before: those of a client that went are cancelled, a job goes on."""
+        async with self._session_locks.setdefault(session_id, asyncio.Lock()):
+            self._end_session(session_id)
+        self._session_locks.pop(session_id, None)
+        self._session_titles.pop(session_id, None)
+
+    def _end_session(self, session_id: str) -> None:
+        self._pools.close_session(session_id)
+        self.environments.forget_session(session_id)
 
     async def _fetch_code(self, attempt_run: _Run) -> codec.Encoded:
         """Raises ConsentError where it isn't what its client signed."""

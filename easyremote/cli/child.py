@@ -2,7 +2,7 @@
 
 It reads one line of JSON from standard input, starts, and writes one line of JSON to standard output:
 
-    gateway   {"port": 0, "token": null}                                           {"address": …, "token": …, "pid": …}
+    gateway   {"port": 0, "token": null, "journal": …}                             {"address": …, "token": …, "pid": …}
     node      {"address": …, "token": …, "node_id": …, "slots": …, "labels": …,
                "cpus": …, "memory": …, "gpus": …, "gpu_memory": …}                 {"node_id": …, "pid": …}
 
@@ -74,7 +74,9 @@ def _service(arguments: list[str]) -> tuple[Server | ComputeNode, dict[str, Any]
         from easyremote.server import Server
 
         request = _request()
-        server = Server(request.get("port", 0), token=request.get("token")).start_background()
+        server = Server(
+            request.get("port", 0), token=request.get("token"), journal=request.get("journal", False)
+        ).start_background()
         return server, {"address": server.address, "token": server.token, "pid": os.getpid()}
     if arguments == ["node"]:
         from easyremote.node import ComputeNode

@@ -81,8 +81,8 @@ class Attempts:
     def forget_at(self, node: Node, call_id: bytes, attempt: int) -> None:
         self._send(node.session, pb.Frame(forget=pb.Forget(call_id=call_id, attempt=attempt)))
 
-    def cancel_at(self, node: Node, call: Call, why: str) -> None:
-        cancel = pb.Cancel(call_id=call.call_id, attempt=call.attempt, reason=why)
+    def cancel_at(self, node: Node, call: Call, why: str, kill: bool = False) -> None:
+        cancel = pb.Cancel(call_id=call.call_id, attempt=call.attempt, reason=why, kill=kill)
         self._send(node.session, pb.Frame(cancel=cancel))
 
     def skip_tasks(self, call: Call) -> None:

@@ -51,6 +51,12 @@ class Stop(NamedTuple):
     message: str
 
 
+class Kill(NamedTuple):
+    """It was to stop; give it no more time."""
+
+    attempt: Attempt
+
+
 class StopTasks(NamedTuple):
     """These tasks of a bundle, by their numbers, aren't wanted any more."""
 
@@ -115,6 +121,7 @@ class GatewayLeaves(NamedTuple):
 NodeEffect = (
     Start
     | Stop
+    | Kill
     | StopTasks
     | Release
     | WindowOpened
@@ -419,6 +426,8 @@ class NodeSession:
                 self._effects.append(StopTasks(attempt, list(cancel.tasks)))
         elif attempt is not None:
             self._stop(attempt, "cancelled", cancel.reason or "the call was cancelled")
+            if cancel.kill and attempt.key in self._running:
+                self._effects.append(Kill(attempt))
 
     def _on_ack(self, ack: pb.Ack) -> None:
         for item in ack.calls:

@@ -203,6 +203,9 @@ class Submissions:
 
     def on_cancel(self, session: Session, frame: pb.Frame) -> None:
         call = self._calls.get(frame.cancel.call_id)
+        if call is not None and frame.cancel.kill and call.node is not None and call.abandoned_by is session:
+            self._attempts.cancel_at(call.node, call, "interrupted twice", kill=True)
+            return
         if call is None or call.client is not session:
             return
         if frame.cancel.tasks:

@@ -31,7 +31,7 @@ from easyremote.execution.tasks import BEGUN_BYTES, begun_task
 from easyremote.execution.worker import CONFIG_VARIABLE
 from easyremote.wire.v1 import gateway_pb2 as pb
 
-KILL_AFTER_S = 3.0
+KILL_AFTER_S = 1.5
 """A worker that was interrupted and still runs its call is killed after this."""
 
 INTERRUPT_EVERY_S = 0.2

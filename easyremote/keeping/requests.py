@@ -30,6 +30,8 @@ MAX_TOGETHER = 1000
 EXPIRY_S = 30.0
 """How often jobs that have expired are looked for."""
 
+_KINDS = (pb.Code.KIND_CALLABLE, pb.Code.KIND_CELL)
+
 _PREFIX = re.compile(r"[0-9a-f]{0,32}")
 
 
@@ -124,8 +126,8 @@ class Requests:
         problem = refuse_submit(submit)
         if problem is not None:
             return from_code(problem.code, problem.message)
-        if submit.tasks or (submit.HasField("code") and submit.code.kind != pb.Code.KIND_CALLABLE):
-            return UsageError("only calls of functions can be jobs")
+        if submit.tasks or (submit.HasField("code") and submit.code.kind not in _KINDS):
+            return UsageError("only calls of functions and cells can be jobs")
         plain = pb.Submit(call_id=submit.call_id, function=submit.function, options=submit.options)
         plain.owner, plain.plain_only = submit.owner, submit.plain_only  # what the broker has noted of its token
         plain.allowed_nodes.extend(submit.allowed_nodes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from easyremote.notebook import commands
@@ -13,12 +15,12 @@ class EasyRemoteMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def easyremote(self, line: str) -> None:
+    def easyremote(self, line: str) -> Any:
         """Connect this notebook to nodes; `%easyremote help` lists the commands."""
-        commands.run(commands.Session(self.shell), line)
+        return commands.run(commands.Session(self.shell), line)
 
     @no_var_expand
     @line_magic
-    def er(self, line: str) -> None:
+    def er(self, line: str) -> Any:
         """Short for %easyremote."""
-        commands.run(commands.Session(self.shell), line)
+        return commands.run(commands.Session(self.shell), line)

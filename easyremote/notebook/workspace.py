@@ -75,6 +75,10 @@ class Workspace:
     def address(self) -> str:
         return self.client.address if self.client is not None else ""
 
+    def jobs_remark(self) -> str:
+        """What there is to say of a job that is made here."""
+        return "it ends with this kernel, as the gateway does" if self.cluster is not None else ""
+
     def node_handle(self) -> RemoteNode | None:
         """A handle of all nodes that are there, or None."""
         client = self.require_client()

@@ -170,8 +170,11 @@ class JobStore:
         if problem is not None:
             return problem
         cursor = self._conn.execute(
-            "INSERT INTO jobs (id, title, submit, crc, created, boot, kept, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (submit.call_id, title_of(submit), data, zlib.crc32(data), now, boot, size, submit.owner or OWNER_ID),
+            "INSERT INTO jobs (id, title, submit, crc, created, boot, kept, owner, code_kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(submit.call_id, title_of(submit), data, zlib.crc32(data), now, boot, size),
+                *(submit.owner or OWNER_ID, submit.code.kind),
+            ),
         )
         number = cursor.lastrowid
         assert number is not None
@@ -411,7 +414,7 @@ class JobStore:
     def _records(self, where: str, values: tuple[Any, ...]) -> list[pb.JobRecord]:
         rows = self._conn.execute(
             "SELECT id, number, title, state, node, created, started, ended, expires, attempts, progress, kept, dropped, "
-            f"collected, error FROM jobs {where}",
+            f"collected, error, code_kind FROM jobs {where}",
             values,
         ).fetchall()
         return [
@@ -431,6 +434,7 @@ class JobStore:
                 dropped_events=row[12],
                 collected=row[13],
                 error=row[14],
+                code_kind=row[15],
             )
             for row in rows
         ]

@@ -30,7 +30,7 @@ _WITHOUT_NAME = "typeof(id) != 'blob' OR length(id) != 16 OR number NOT BETWEEN 
 
 _AS_AT_FIRST = (
     "title = 'damaged', node = '', progress = x'', error = '', created = 0, started = 0, expires = 0, collected = 0, boot = 1, "
-    "attempt = 0, attempts = 0, seq = 0, allowed = 0, values_ = 0, last = 0, output = 0, dropped = 0"
+    "attempt = 0, attempts = 0, seq = 0, allowed = 0, values_ = 0, last = 0, output = 0, dropped = 0, code_kind = 0"
 )
 
 
@@ -60,7 +60,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
         job = dict(zip(columns, row, strict=True))
         if _is_whole(job["submit"], job["crc"]):
             submit = pb.Submit.FromString(job["submit"])  # what the checksum protects
-            job |= {"id": submit.call_id, "owner": submit.owner or OWNER_ID}
+            job |= {"id": submit.call_id, "owner": submit.owner or OWNER_ID, "code_kind": submit.code.kind}
             _put(
                 target,
                 f"INSERT OR IGNORE INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})",

@@ -7,7 +7,7 @@ import zlib
 
 from easyremote.store.kinds import VALUES
 
-VERSION = 2
+VERSION = 3
 
 APPLICATION_ID = 0x45524A31
 """Marks the file as a journal of ours."""
@@ -38,7 +38,8 @@ CREATE TABLE jobs (
   dropped INTEGER NOT NULL DEFAULT 0, -- events that were
   progress BLOB NOT NULL DEFAULT x'',
   error TEXT NOT NULL DEFAULT '',
-  owner TEXT NOT NULL DEFAULT 'owner' -- id of the token whose it is; 'owner': the gateway's own
+  owner TEXT NOT NULL DEFAULT 'owner', -- id of the token whose it is; 'owner': the gateway's own
+  code_kind INTEGER NOT NULL DEFAULT 0 -- of submit
 );
 CREATE INDEX jobs_owner ON jobs(owner, number);
 CREATE INDEX jobs_open ON jobs(number) WHERE ended = 0;
@@ -66,7 +67,7 @@ _MARKS = ", ".join(str(int(kind)) for kind in VALUES)
 
 _TEXTS = ("title", "state", "node", "error", "owner")
 _BLOBS = ("id", "submit", "progress")
-_COUNTS = ("boot", "attempt", "attempts", "seq", "allowed", "values_", "last", "kept", "output", "dropped")
+_COUNTS = ("boot", "attempt", "attempts", "seq", "allowed", "values_", "last", "kept", "output", "dropped", "code_kind")
 _TIMES = ("created", "started", "ended", "expires", "collected")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -121,8 +122,10 @@ UPGRADES = {
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT 'owner';
 CREATE INDEX jobs_owner ON jobs(owner, number);
 """,
+    2: "ALTER TABLE jobs ADD COLUMN code_kind INTEGER NOT NULL DEFAULT 0;",
 }
-"""What leads from each version to the next. Before version 2 everything belonged to the gateway's own token."""
+"""What leads from each version to the next. Before version 2 everything belonged to the gateway's own token; before version 3
+only calls of functions were jobs."""
 
 
 def configure(conn: sqlite3.Connection) -> None:

@@ -78,8 +78,8 @@ BOUNDS = [row for row in rows((DOCS / "bounds.md").read_text()) if row[3]]
 
 @pytest.mark.parametrize("row", BOUNDS, ids=[row[3].strip("`") for row in BOUNDS])
 def test_a_documented_bound_is_the_one_in_the_code(row: list[str]) -> None:
-    number, unit = re.fullmatch(r"(\d+) ?(\w*)", row[1]).groups()  # type: ignore[union-attr]
-    assert int(number) * UNITS[unit] == value_of(code_words(row[3])[0])
+    number, unit = re.fullmatch(r"([\d.]+) ?(\w*)", row[1]).groups()  # type: ignore[union-attr]
+    assert float(number) * UNITS[unit] == value_of(code_words(row[3])[0])
 
 
 def test_every_dependency_has_its_reason() -> None:

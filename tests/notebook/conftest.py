@@ -131,6 +131,11 @@ class Kernel:
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
 
+    def restart(self) -> None:
+        """As the Restart button does."""
+        self.manager.restart_kernel(now=False)
+        self.client.wait_for_ready(timeout=60)
+
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)

@@ -301,6 +301,7 @@ def as_version_1(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("DROP INDEX jobs_owner")
         conn.execute("ALTER TABLE jobs DROP COLUMN owner")
+        conn.execute("ALTER TABLE jobs DROP COLUMN code_kind")
         conn.execute("PRAGMA user_version = 1")
         conn.commit()
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -7,11 +7,12 @@ has as `run` is called with a `Session` and the parsed options.
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
-from easyremote.notebook.commands import connecting, inviting, looking
+from easyremote.notebook.commands import connecting, inviting, looking, working
 from easyremote.notebook.commands.base import HelpShown, Parser, Session
 
-_GROUPS = (connecting, inviting, looking)
+_GROUPS = (connecting, inviting, looking, working)
 
 _MORE = """\
 
@@ -33,17 +34,18 @@ def parser() -> Parser:
     return made
 
 
-def run(session: Session, line: str) -> None:
-    """Run one line. Raises UsageError for one that isn't right, and what its command raises."""
+def run(session: Session, line: str) -> Any:
+    """Run one line; what the command has for whoever assigns it. Raises UsageError for a line that isn't right, and what its
+    command raises."""
     try:
         options = parser().parse_args(shlex.split(line))
     except HelpShown:
-        return
+        return None
     command = getattr(options, "run", None)
     if command is None:
         print(help_text(), end="")
-    else:
-        command(session, options)
+        return None
+    return command(session, options)
 
 
 def help_text() -> str:

@@ -836,16 +836,18 @@ class Chunk(_message.Message):
     def __init__(self, transfer_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., error: _Optional[str] = ..., shared_file: _Optional[str] = ..., again: _Optional[bool] = ..., data_crc32: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("call_id", "attempt", "reason", "tasks")
+    __slots__ = ("call_id", "attempt", "reason", "tasks", "kill")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
     reason: str
     tasks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ..., tasks: _Optional[_Iterable[int]] = ...) -> None: ...
+    kill: bool
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ..., tasks: _Optional[_Iterable[int]] = ..., kill: _Optional[bool] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("calls",)
@@ -1470,7 +1472,7 @@ class JobEvent(_message.Message):
     def __init__(self, number: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
 
 class JobRecord(_message.Message):
-    __slots__ = ("job_id", "number", "title", "state", "node_id", "created", "started", "ended", "expires", "attempts", "progress", "kept_bytes", "dropped_events", "collected", "error")
+    __slots__ = ("job_id", "number", "title", "state", "node_id", "created", "started", "ended", "expires", "attempts", "progress", "kept_bytes", "dropped_events", "collected", "error", "code_kind")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
@@ -1486,6 +1488,7 @@ class JobRecord(_message.Message):
     DROPPED_EVENTS_FIELD_NUMBER: _ClassVar[int]
     COLLECTED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    CODE_KIND_FIELD_NUMBER: _ClassVar[int]
     job_id: bytes
     number: int
     title: str
@@ -1501,4 +1504,5 @@ class JobRecord(_message.Message):
     dropped_events: int
     collected: float
     error: str
-    def __init__(self, job_id: _Optional[bytes] = ..., number: _Optional[int] = ..., title: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., created: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., expires: _Optional[float] = ..., attempts: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., kept_bytes: _Optional[int] = ..., dropped_events: _Optional[int] = ..., collected: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+    code_kind: int
+    def __init__(self, job_id: _Optional[bytes] = ..., number: _Optional[int] = ..., title: _Optional[str] = ..., state: _Optional[str] = ..., node_id: _Optional[str] = ..., created: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., expires: _Optional[float] = ..., attempts: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., kept_bytes: _Optional[int] = ..., dropped_events: _Optional[int] = ..., collected: _Optional[float] = ..., error: _Optional[str] = ..., code_kind: _Optional[int] = ...) -> None: ...
