@@ -12,6 +12,10 @@ from easyremote._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from easyremote.calls import Call as Call
+    from easyremote.captures import CapturedItem as CapturedItem
+    from easyremote.captures import CaptureExplanation as CaptureExplanation
+    from easyremote.captures import NeededModule as NeededModule
+    from easyremote.captures import ShippedModule as ShippedModule
     from easyremote.client import Client as Client
     from easyremote.config import GatewaySettings as GatewaySettings
     from easyremote.config import JobSettings as JobSettings
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Call": "calls",
+    "CaptureExplanation": "captures",
+    "CapturedItem": "captures",
     "Client": "client",
     "ComputeNode": "node",
     "CurrentCall": "model",
@@ -51,12 +57,14 @@ _HOMES = {
     "Job": "jobs",
     "JobInfo": "model",
     "JobSettings": "config",
+    "NeededModule": "captures",
     "NodeInfo": "model",
     "NodeOutlook": "model",
     "Ref": "refs",
     "RemoteNode": "remote_node",
     "RestInfo": "model",
     "TokenInfo": "model",
+    "ShippedModule": "captures",
     "Sandbox": "execution.sandbox",
     "Server": "server",
     "current_call": "current",

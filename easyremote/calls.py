@@ -17,6 +17,7 @@ from easyremote import foreign, interrupts
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
+from easyremote.execution.missing_modules import advised, with_advice
 from easyremote.presenting import DefaultPresenter, Presenter, present, tell_waiting
 from easyremote.retrying import tell_of_attempts
 from easyremote.transport.loop import shared_loop
@@ -621,9 +622,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                     raise self._unloadable(error) from error
                 yield value
         elif arrived.event.HasField("failure"):
-            raise rebuild(arrived.event.failure, self.attempt, self._may_unpickle)
+            raise self._rebuilt(arrived.event.failure)
         elif arrived.encoded is not None:
             yield self._decode(arrived)
+
+    def _rebuilt(self, info: pb.ErrorInfo) -> BaseException:
+        told = with_advice(info)
+        error = rebuild(told, self.attempt, self._may_unpickle)
+        return error if told is info else advised(error, told)
 
     def _decode(self, arrived: _Arrived) -> Any:
         assert arrived.encoded is not None
@@ -651,7 +657,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 except Exception as error:
                     self._resolved = None, self._unloadable(error)
             elif isinstance(outcome, pb.ErrorInfo):
-                error = rebuild(outcome, self.attempt, self._may_unpickle)
+                error = self._rebuilt(outcome)
                 tell_of_attempts(error, outcome, self.attempt)
                 self._resolved = None, error
             elif self._kept_result is not None:

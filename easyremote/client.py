@@ -12,10 +12,12 @@ from typing import Any, ParamSpec, TypeVar, overload
 from easyremote import hedging, jobs, joining, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
+from easyremote.captures import CaptureExplanation, ShippedModule
 from easyremote.connection import Connection
 from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.execution.context import current
+from easyremote.execution.explaining import explain_function
 from easyremote.execution.failure import rebuild
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
@@ -25,6 +27,7 @@ from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
+from easyremote.shipping import Shipment
 from easyremote.sizes import parse_span
 from easyremote.trusting import Results
 from easyremote.views import function_info, node_info, token_info
@@ -172,7 +175,7 @@ class Client:
             known = introspect.KnownFunction(self._spec_of(function))
             known.check_arguments(args, kwargs)
             self._check_kept(known.spec)
-            code = introspect.ship(function, pb.Code.KIND_CALLABLE, known.spec)
+            code = self._ship(function, known.spec)
             hedge = self._hedging(known.spec, code[0].digest)
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
@@ -233,7 +236,7 @@ class Client:
         self._check_kept(spec)
         options = self._options.to_wire()
         options.label = options.label or spec.name
-        code = introspect.ship(function, pb.Code.KIND_CALLABLE, spec)
+        code = self._ship(function, spec)
         may_bundle = spec.kind == pb.FUNCTION_KIND_FUNCTION and self._options.may_bundle
         target = Target(spec.name, options, (code[0], code[1].detached()), may_bundle)
         target.hedging = self._hedging(spec, code[0].digest)
@@ -259,6 +262,9 @@ class Client:
         Raises UnpicklableError, OverloadedError where this client holds 10,000 refs.
         """
         return self._connection.refs.put(value)
+
+    def _ship(self, function: Callable[..., Any], spec: pb.FunctionSpec) -> tuple[pb.Code, codec.Encoded]:
+        return introspect.ship(function, pb.Code.KIND_CALLABLE, spec, self.modules_for)
 
     def _check_kept(self, spec: pb.FunctionSpec) -> None:
         """Raises where a result can't stay on its node."""
@@ -425,6 +431,47 @@ class Client:
         if answer.HasField("error"):
             raise rebuild(answer.error)
         return explanation_of(answer.explanation)
+
+    def explain_capture(self, function: Callable[..., Any]) -> CaptureExplanation:
+        """What a function would bring along: each global, closure, default, helper and class that it reaches, transitively over
+        functions of the notebook, with its type and encoded size; what can't be pickled, with the path to it; what looks like a
+        secret; and the modules that would have to be there. Nothing is sent.
+
+        In a notebook the answer is shown as tables, and `print` shows it as text.
+        """
+        if not callable(function):
+            raise UsageError(f"only what can be called is shipped, not a {type(function).__name__}")
+        return explain_function(function, self.modules_for)
+
+    def ship(self, *modules: str, auto: bool | None = None) -> list[ShippedModule]:
+        """Have modules that lie beside the notebook go along with code from now on, with modules beside it that they import.
+        Gives all that are shipped.
+
+        `modules`: names, as they are imported; of a package all its files go, also data. `auto`: True: whatever a function needs
+        of them goes without being named, False: no longer; the setting EASYREMOTE_SHIP=auto does the same. Files are read when
+        code is sent, so an edited module is a new version for the next call, and for functions that are registered again.
+
+        Raises UsageError for a module that isn't there, is installed, has compiled code, more than 2,000 files or 16 MiB.
+        """
+        shipments = self._connection.shipments
+        shipments.add(modules)
+        if auto is not None:
+            shipments.is_auto = auto
+        return shipments.infos()
+
+    @property
+    def ships_all(self) -> bool:
+        """Whether modules beside the notebook go along without being named."""
+        return self._connection.shipments.is_auto
+
+    def modules_for(self, needed: Iterable[str]) -> Shipment:
+        """What goes along with code that needs these modules. For faces; `ship` is what people use."""
+        return self._connection.shipments.for_code(needed)
+
+    def unship(self, *modules: str) -> list[ShippedModule]:
+        """Take `ship` back for these modules. Raises UsageError for one that wasn't shipped."""
+        self._connection.shipments.remove(modules)
+        return self._connection.shipments.infos()
 
     def gateway_info(self) -> GatewayInfo:
         """The gateway itself."""

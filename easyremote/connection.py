@@ -36,6 +36,7 @@ from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
 from easyremote.sealing import Prepared, digest_of_code, open_fetched, sealed_payload, sealing_for
 from easyremote.security.joining import Invitation
+from easyremote.shipping import Shipments
 from easyremote.transport.link import ACK_DELAY_S, Link
 from easyremote.transport.loop import Mailbox, shared_loop
 from easyremote.transport.transfers import BlobLost, Transfers
@@ -119,6 +120,7 @@ class Connection:
             raise
         self.encoding = codec.Pickles if self._core.may_ship else codec.PlainData
         self.refs = RefTable(self)
+        self.shipments = Shipments()
         open_connections.add(self)
 
     async def _open(self) -> None:

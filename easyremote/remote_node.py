@@ -111,7 +111,7 @@ class RemoteNode:
             function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule, **wanted
         )
         declare(spec, function, batch, batch_wait, batch_split)
-        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec)
+        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
         self._everywhere(f"register {chosen}", shipped)
         self._client.forget_signature(chosen)
         return function

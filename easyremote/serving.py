@@ -41,6 +41,7 @@ from easyremote.execution.pipe import from_payload, to_payload
 from easyremote.execution.pool import WorkerDied, WorkerProcess
 from easyremote.execution.pools import NO_LIMITS, Limits, WorkerPools
 from easyremote.execution.retriable import is_named
+from easyremote.execution.shipped_modules import ModuleFolder
 from easyremote.execution.tasks import Tasks
 from easyremote.execution.thread_calls import InFile, ThreadEmitter, decode_and_run, decode_and_run_async
 from easyremote.execution.threads import ThreadPool
@@ -145,7 +146,12 @@ class Engine:
         self._approver = approver
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
-        told = {"secrets": (endpoint.token,), "shared": tuple(self._shared.folders)}
+        self._modules = ModuleFolder()
+        told = {
+            "secrets": (endpoint.token,),
+            "shared": tuple(self._shared.folders),
+            "modules": self._modules.path,
+        }
         confined = replace(confined or Confinement(), **told)
         self._pools = WorkerPools(node_id, confined)
         self.environments = NodeEnvironments(node_id, environments, confined, self._pools)
@@ -221,6 +227,7 @@ class Engine:
         await self._transfers.close()
         await self.environments.close()
         await self._pools.close()
+        await asyncio.to_thread(self._modules.close)
         if self._consent is not None:
             self._consent.close()
         self._threads.close()

@@ -36,13 +36,15 @@ MAX_PROCESSES = 8192
 class Confinement:
     """How a node holds its workers. `memory_bytes`: what a call that doesn't say what it needs may take; None: no limit.
     `secrets`: texts that no worker's environment may contain. `shared`: folders in which large values are handed over.
-    `interpreter`: the Python that workers have instead of the node's own."""
+    `interpreter`: the Python that workers have instead of the node's own.
+    `modules`: the folder in which shipped modules are to lie, outside of a sandbox."""
 
     sandbox: Sandbox | None = None
     memory_bytes: int | None = None
     secrets: tuple[str, ...] = ()
     shared: tuple[Path, ...] = ()
     interpreter: Interpreter | None = None
+    modules: str | None = None
 
 
 def environment(ours: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:

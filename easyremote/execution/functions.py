@@ -8,11 +8,12 @@ import inspect
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from easyremote.errors import BadArguments, EnvironmentMismatch, UsageError
+from easyremote.execution.dependencies import VERSION_DIGITS, Dependencies
 from easyremote.runtime import python_minor, this_runtime
 from easyremote.security.statements import digest_of
 from easyremote.wire import codec
@@ -158,21 +159,38 @@ def _first_paragraph(function: Any) -> str:
 # ---- shipping ---------------------------------------------------------------------------------------------------------
 
 
-def ship(function: Callable[..., Any], kind: pb.Code.Kind, spec: pb.FunctionSpec) -> tuple[pb.Code, codec.Encoded]:
+class Shipping(Protocol):
+    """Which modules go along: `shipping.Shipment`. `versions`: theirs; `bundle`: what is pickled in front of the function."""
+
+    @property
+    def versions(self) -> dict[str, str]: ...
+    @property
+    def bundle(self) -> Any: ...
+
+
+def ship(
+    function: Callable[..., Any],
+    kind: pb.Code.Kind,
+    spec: pb.FunctionSpec,
+    shipping: Callable[[Iterable[str]], Shipping] | None = None,
+) -> tuple[pb.Code, codec.Encoded]:
     """The function as a payload for another Python of the same minor version, with the cells' source for its tracebacks.
 
-    Raises UnpicklableError with the path to what it captured and can't be sent.
+    `shipping`: tells which modules go along with code that needs these. Raises UnpicklableError with the path to what it captured
+    and can't be sent, UsageError for modules that can't be shipped.
     """
     _check_python(spec)
-    encoded = codec.encode((_sources(function), function), getattr(function, "__name__", "the function"))
-    digest = digest_of(encoded.parts)
-    spec.version = digest[:12]
+    walk = Dependencies((_called(function), function))
+    shipment = shipping(walk.modules) if shipping is not None else None
+    encoded = payload_of(function, walk, shipment)
+    spec.version = walk.version(shipment.versions if shipment is not None else None)
     if spec.HasField("environment"):
-        spec.version = digest_of([digest.encode(), spec.environment.SerializeToString(deterministic=True)])[:12]
+        parts = [spec.version.encode(), spec.environment.SerializeToString(deterministic=True)]
+        spec.version = digest_of(parts)[:VERSION_DIGITS]
     code = pb.Code(
         kind=kind,
         spec=spec,
-        digest=digest,
+        digest=digest_of(encoded.parts),
         python=python_minor(),
         cloudpickle=this_runtime().cloudpickle,
     )
@@ -187,12 +205,37 @@ def _check_python(spec: pb.FunctionSpec) -> None:
         )
 
 
-def load(encoded: codec.Encoded) -> Callable[..., Any]:
+def payload_of(function: Callable[..., Any], walk: Dependencies, shipment: Shipping | None = None) -> codec.Encoded:
+    """What is sent of a function, of which `walk` tells what it brings."""
+    bundle = shipment.bundle if shipment is not None else None
+    content = (_sources(walk), function) if bundle is None else (_sources(walk), bundle, function)
+    return codec.encode(content, _called(function))
+
+
+def version_of(function: Callable[..., Any], shipping: Callable[[Iterable[str]], Shipping] | None = None) -> str:
+    """Changes with the function's code, with that of every helper, the value of every constant and the files of every shipped
+    module that it reaches."""
+    walk = Dependencies((_called(function), function))
+    return walk.version(shipping(walk.modules).versions if shipping is not None else None)
+
+
+def _called(function: Any) -> str:
+    return str(getattr(function, "__name__", "the function"))
+
+
+class Loaded(NamedTuple):
+    """`modules`: versions of those that came with the function, by name."""
+
+    function: Callable[..., Any]
+    modules: dict[str, str]
+
+
+def load(encoded: codec.Encoded) -> Loaded:
     """The other end of `ship`."""
-    sources, function = codec.decode(encoded)
+    sources, *modules, function = codec.decode(encoded)
     for file, source in sources.items():
         remember_source(file, source)
-    return function
+    return Loaded(function, modules[0] if modules else {})
 
 
 def remember_source(file: str, source: str) -> None:
@@ -200,36 +243,13 @@ def remember_source(file: str, source: str) -> None:
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
 
 
-def _sources(function: Any) -> dict[str, str]:
+def _sources(walk: Dependencies) -> dict[str, str]:
     """Source of the notebook cells that the function and its helpers come from."""
     found: dict[str, str] = {}
-    seen: set[int] = set()
-    pending: list[Any] = [function]
-    while pending and len(seen) < 200:
-        value = pending.pop()
-        if isinstance(value, functools.partial):
-            value = value.func
-        value = inspect.unwrap(value) if callable(value) else value
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, FunctionType):
-            _add_source(value.__code__, found)
-            pending += [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
-            pending += [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        elif isinstance(value, type) and value.__module__ == "__main__":
-            pending += [member for member in vars(value).values() if isinstance(member, FunctionType)]
-        elif hasattr(value, "__func__"):
-            pending.append(value.__func__)
+    for part in walk.parts:
+        if isinstance(part.value, FunctionType):
+            _add_source(part.value.__code__, found)
     return found
-
-
-def _names(code: CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
 
 
 def _add_source(code: CodeType, found: dict[str, str]) -> None:
@@ -239,10 +259,3 @@ def _add_source(code: CodeType, found: dict[str, str]) -> None:
     source = "".join(linecache.getlines(file))
     if source and sum(map(len, found.values())) + len(source) <= _MAX_SOURCE_BYTES:
         found[file] = source
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False

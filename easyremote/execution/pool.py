@@ -127,6 +127,7 @@ class WorkerProcess:
             "node_id": node_id,
             "parent": os.getpid(),
             "memory": self._confined.memory_bytes,
+            "modules": None if self._confined.sandbox is not None else self._confined.modules,
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
         command = [sys.executable, "-c", "from easyremote.execution.worker import main; main()"]

@@ -38,6 +38,7 @@ _MACHINERY = {
     )
 }
 _MAKES_FUNCTIONS = "cloudpickle.cloudpickle._make_function"
+_INSTALLS = "easyremote.execution.shipped_modules.install"
 _IMPORTS = "cloudpickle.cloudpickle.subimport"
 
 _DATA = {
@@ -145,10 +146,13 @@ def read_arguments(encoded: codec.Encoded) -> Reading:
 def read_cell(encoded: codec.Encoded) -> Reading:
     """A notebook cell: its source is what runs."""
     reader, content = _go_through(encoded)
-    is_plain = reader is not None and not reader.names and not reader.has_refs
+    is_plain = reader is not None and not set(reader.names) - {_INSTALLS} and not reader.has_refs
     if not is_plain or not isinstance(content, tuple) or not content or not isinstance(content[0], str):
         return Reading(notes=["this isn't what a notebook cell looks like; don't run it"], is_data=False)
-    return Reading(content[0], ["a notebook cell; what is shown is what runs"], is_data=False)
+    assert reader is not None, "it was read"
+    found = Reading(content[0], ["a notebook cell; what is shown is what runs"], is_data=False)
+    _show_modules(reader, found)
+    return found
 
 
 def read_function(encoded: codec.Encoded) -> Reading:
@@ -172,6 +176,7 @@ def read_function(encoded: codec.Encoded) -> Reading:
     if not codes:
         found.notes.append("it brings no bytecode: it is a function of a module that is installed here")
     found.text = "\n\n".join(shown)
+    _show_modules(reader, found)
     _note_names(reader, found, "to load it calls")
     imports = sorted({str(part) for stand in everything if _is(stand, _IMPORTS) for part in stand.parts})
     if imports:
@@ -190,8 +195,44 @@ def _go_through(encoded: codec.Encoded) -> tuple[_Reader | None, Any]:
         return None, None
 
 
+def _show_modules(reader: _Reader, found: Reading) -> None:
+    """Sources of modules that come along: they run when they are imported."""
+    for stand in reader.made:
+        if not _is(stand, _INSTALLS):
+            continue
+        modules = stand.parts[0] if len(stand.parts) == 1 and isinstance(stand.parts[0], dict) else {}
+        if not modules:
+            found.notes.append(_UNREADABLE)
+        for name, content in modules.items():
+            if _is_module(name, content):
+                _show_module(name, content[1], found)
+            else:
+                found.notes.append(_UNREADABLE)
+
+
+_UNREADABLE = "it brings modules that can't be read; don't run it"
+
+
+def _is_module(name: Any, content: Any) -> bool:
+    """Whether it is what a client sends: plain names, texts and bytes."""
+    if not (
+        isinstance(name, str) and isinstance(content, tuple) and len(content) == 2 and isinstance(content[1], dict)
+    ):
+        return False
+    return all(isinstance(path, str) and isinstance(data, bytes) for path, data in content[1].items())
+
+
+def _show_module(name: str, files: dict[str, bytes], found: Reading) -> None:
+    found.notes.append(f"it brings the module {name}, {len(files)} files; its code runs when it is imported")
+    for path, data in sorted(files.items()):
+        if path.endswith(".py"):
+            found.text += f"\n\n# {path}: a file of the module {name}\n{data.decode('utf-8', 'backslashreplace')}"
+        else:
+            found.notes.append(f"with it comes the file {path}, {len(data):,} bytes, which isn't shown")
+
+
 def _note_names(reader: _Reader, found: Reading, what: str) -> None:
-    names = sorted(set(reader.names) - _MACHINERY - _DATA - {_IMPORTS, "easyremote.Ref"})
+    names = sorted(set(reader.names) - _MACHINERY - _DATA - {_IMPORTS, _INSTALLS, "easyremote.Ref"})
     if names:
         found.notes.append(f"{what} {', '.join(names[:30])}{' and more' if len(names) > 30 else ''}")
         found.is_data = False

@@ -25,13 +25,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from easyremote.execution import confinement, offspring, rich_display
+from easyremote.execution import confinement, offspring, rich_display, shipped_modules
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
 from easyremote.execution.context import current, deadline_of, facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
-from easyremote.execution.functions import load
+from easyremote.execution.functions import Loaded, load
 from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
@@ -77,7 +77,7 @@ class Worker:
         self._interrupt_pending = False
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
-        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+        self._functions: OrderedDict[str, Loaded] = OrderedDict()
 
     def main(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
@@ -198,16 +198,19 @@ class Worker:
         if code.kind == pb.Code.KIND_CELL:
             from easyremote.execution.cells import run_cell
 
-            with self._with_values(submit):
-                return run_cell(*codec.decode(from_payload(code.payload, self.shared)))
-        function = self._functions.get(code.digest)
-        if function is None:
-            function = load(from_payload(code.payload, self.shared))
-            self._functions[code.digest] = function
+            with self._with_values(submit):  # modules that were shipped are there from loading this on
+                source, *_, file, send, bring_back = codec.decode(from_payload(code.payload, self.shared))
+                return run_cell(source, file, send, bring_back)
+        loaded = self._functions.get(code.digest)
+        if loaded is None:
+            shipped_modules.activate({})
+            loaded = load(from_payload(code.payload, self.shared))
+            self._functions[code.digest] = loaded
             if len(self._functions) > _LOADED_FUNCTIONS:
                 self._functions.popitem(last=False)
         self._functions.move_to_end(code.digest)
-        return function
+        shipped_modules.activate(loaded.modules)
+        return loaded.function
 
 
 class _Emitter:
@@ -395,6 +398,7 @@ def main() -> None:
     if config["pythonpath"] is not None:
         os.environ["PYTHONPATH"] = config["pythonpath"]
     sys.argv = [""]
+    shipped_modules.serve(config["modules"])
     link = socket.socket(fileno=config["link"])
     capture = Capture(config["stdout"], config["stderr"])
     sys.stdout = sys.__stdout__ = Stream(1, "<stdout>", capture.write)

@@ -12,6 +12,7 @@ from easyremote.calls import Call
 from easyremote.client import Client
 from easyremote.errors import UsageError
 from easyremote.notebook.display import NotebookPresenter, RemoteValue
+from easyremote.notebook.dry_run import modules_for_cell
 from easyremote.presenting import Presenter
 from easyremote.requirements import environment_of
 from easyremote.runtime import python_minor, this_runtime
@@ -58,7 +59,8 @@ def submit_cell(
     with mentioning() as refs:  # a variable that is one brings its value to the cell
         for key, value in names.items():
             codec.encode(value, key)  # an error here names the variable
-        payload = codec.encode((text, file, names, bring_back or []), "the cell")
+        modules = modules_for_cell(client, text, names)
+        payload = codec.encode((text, *modules, file, names, bring_back or []), "the cell")
     options: dict[str, Any] = {"node": node, "label": spec.name, "retries": 0}
     if timeout is not None:
         options["timeout"] = timeout

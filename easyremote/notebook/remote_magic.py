@@ -12,6 +12,7 @@ from easyremote.client import Client
 from easyremote.jobs import Job
 from easyremote.notebook.background import run_in_background, title_of_cell
 from easyremote.notebook.cells import names_from, submit_cell, take_outcome, values_of
+from easyremote.notebook.dry_run import explain_cell
 from easyremote.notebook.workspace import workspace
 
 
@@ -42,6 +43,7 @@ class RemoteMagics(Magics):
         help="detach: the stop button leaves it running",
     )
     @argument("--name", default="", help="what lists and errors call this cell's run")
+    @argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     @no_var_expand
     @cell_magic
     def remote(self, line: str, cell: str) -> Any:
@@ -53,6 +55,10 @@ class RemoteMagics(Magics):
         options = parse_argstring(self.remote, line)
         assert self.shell is not None
         namespace = self.shell.user_ns
+        if options.dry_run:
+            return explain_cell(
+                cell, namespace, names_from(options.input), f"cell {self._cell_number()}", workspace.client
+            )
         send = values_of(names_from(options.input), namespace)
 
         def submit(client: Client) -> Call[dict[str, Any]]:
