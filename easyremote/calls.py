@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from easyremote import foreign, interrupts
+from easyremote import answering, foreign, interrupts
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import CallCancelled, DeadlineExceeded, PayloadError, UsageError
 from easyremote.execution.failure import rebuild
@@ -129,6 +129,12 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
     _losses = 0  # bundles that were lost with it
     _race: Any = None  # its copies, where it is hedged
+    _reply: Callable[[Call[Any], pb.Event, str, str], None] | None = (
+        None  # tells whoever asked; None: it is asked nothing
+    )
+    may_ask = True  # whoever waits for it
+    _question: pb.Event | None = None  # what it has asked, and nobody was asked yet
+    _is_awaited = False  # somebody waits for it, or takes its items
     _explain: Callable[[Call[Any]], None] | None = None  # finds out why no node has it; None: nobody is to be told
     _parent_id = b""  # the call that runs here and made this one
     _note_at: float | None = None  # when whoever waits is to be told
@@ -263,6 +269,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def __iter__(self) -> Iterator[Any]:
         """Each item as it arrives; of a plain function its one result."""
+        self._is_awaited = True
         try:
             while (opened := self._opened(None)) is not None:
                 yield from opened[1]
@@ -303,6 +310,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def _wait_for_end(self, timeout: float | None) -> None:
         self._check_process()
+        self._is_awaited = True
         until = None if timeout is None else time.monotonic() + timeout
         try:
             while (opened := self._opened(until)) is not None:
@@ -406,6 +414,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     async def _events_async(self, collect: bool) -> AsyncIterator[_Opened]:
         self._check_process()
+        self._is_awaited = True
         loop = asyncio.get_running_loop()
         while True:
             woken: asyncio.Future[None] = loop.create_future()
@@ -468,6 +477,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                     self._queued_progress = arrived
                 if body in _KEPT:
                     self._bound(body, arrived)
+                elif body == "asked":
+                    self._question = event
             if self._tasks:
                 event.seq = (
                     0  # it counts as taken: unread it would hold its node's slot, and its map bounds what may wait here
@@ -608,8 +619,31 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             presenter.output(True, f"easyremote: {' and '.join(texts)} from before were left out\n")
         if arrived.note is not None:
             tell_waiting(presenter, arrived.note)
+        if event.HasField("asked"):
+            self._answer(event)
+            return
         data = bytes(arrived.encoded.parts[0]) if arrived.encoded is not None else b""
         present(presenter, event, data, self._may_unpickle, self.node)
+
+    def _answer(self, event: pb.Event) -> None:
+        """Ask whoever waits here."""
+        with self._lock:
+            question, self._question = self._question, None
+        if question is not event or self._reply is None or self._outcome is not None:
+            return  # it was answered for want of somebody who waits, or the attempt that asked is over
+        try:
+            self._reply(self, event, answering.answer(self._presenter, event.asked, self._may_unpickle, self.node), "")
+        except answering.Unanswered as unanswered:
+            self._reply(self, event, "", str(unanswered))
+
+    def _unattended(self) -> None:
+        """A while has passed since it has asked. Where nobody waits for it, nobody will answer."""
+        with self._lock:
+            if self._question is None or self._is_awaited:
+                return
+            question, self._question = self._question, None
+        if self._reply is not None:
+            self._reply(self, question, "", answering.UNATTENDED)
 
     def _values(self, arrived: _Arrived) -> Iterator[Any]:
         """The values of an event that has some."""

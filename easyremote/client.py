@@ -219,7 +219,7 @@ class Client:
             raise UsageError("map makes no jobs; submit_jobs does, and takes the same arguments")
         if as_completed:
             return _as_completed(self._starter(function), zip(*iterables, strict=False))
-        return ordered(self._connection, self._map_target(function), self._new_call, zip(*iterables, strict=False))
+        return ordered(self._connection, self._map_target(function), self._new_silent, zip(*iterables, strict=False))
 
     def _map_target(self, function: str | Callable[..., Any]) -> Callable[[tuple[Any, ...]], Target]:
         """The target of a map, made and checked with the first of its arguments."""
@@ -249,7 +249,9 @@ class Client:
         def begin(args: tuple[Any, ...]) -> Call[Any]:
             nonlocal target
             target = target or make(args)
-            return self._start(target, encode_task(args, self._connection.encoding))
+            call = self._new_silent(target.title)
+            self._connection.submit(call, target, encode_task(args, self._connection.encoding))
+            return call
 
         return begin
 
@@ -582,6 +584,12 @@ class Client:
             job.ends_on_interrupt = self._options.on_interrupt == "cancel"
             job.is_cell = target.code is not None and target.code[0].kind == pb.Code.KIND_CELL
         return made
+
+    def _new_silent(self, title: str) -> Call[Any]:
+        """One of many, which ask nothing."""
+        call = self._new_call(title)
+        call.may_ask = False
+        return call
 
     def _new_call(self, title: str, presenter: Callable[[], Presenter] | None = None) -> Call[Any]:
         if self._connection.is_closed:

@@ -13,6 +13,9 @@ FEATURE_DRAIN = "drain"
 FEATURE_SEAL = "seal"
 """What a client that can seal its calls says, and a gateway that knows NodeKeys and Keyring."""
 
+FEATURE_ASK = "ask"
+"""What a gateway that brings a Reply to its node says."""
+
 DRAIN_GRACE_S = 30.0
 """A node that is told to end gives the calls that run on it so much time."""
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from easyremote import discovery, lifetime
+from easyremote.answering import WAITED_FOR_WITHIN_S
 from easyremote.bundling import MAX_TASK_BYTES, Bundle, Member, Target
 from easyremote.calls import Call
 from easyremote.core import client_session as core
@@ -207,6 +208,21 @@ class Connection:
         def work() -> None:
             self._core.taken(call._id, attempt, seq, size, items)
             self._schedule_acks()
+
+        if not self.is_closed:
+            self.post(work)
+
+    def reply(self, call: Call[Any], event: pb.Event, text: str, refusal: str) -> None:
+        """Answer what a call has asked with this event, or say why nobody does."""
+
+        def work() -> None:
+            if call._id not in self._calls:
+                return
+            asked = event.asked.ask_id
+            reply = pb.Reply(call_id=call._id, attempt=event.attempt, ask_id=asked, text=text, refusal=refusal)
+            if self.sealing is not None and self.sealing.is_sealed(call._id):
+                self.sealing.seal_reply(reply)
+            self._core.reply(reply)
 
         if not self.is_closed:
             self.post(work)
@@ -450,6 +466,9 @@ class Connection:
             if asked._deadline is not None:
                 left_s = asked._deadline - monotonic()
                 submit.options.timeout_s = left_s if left_s > 0 else -1.0
+        if isinstance(call, Call) and call.may_ask and self._core.may_answer and not submit.tasks:
+            submit.options.answers = True
+            call._reply = self.reply
         self._calls[submit.call_id] = call
         if self.sealing is not None or submit.refs:
             try:
@@ -604,6 +623,8 @@ class Connection:
             self._schedule_acks()
         if ended:
             self._forget(call_id)
+        elif body == "asked" and isinstance(call, Call) and not call._is_awaited:
+            self._loop.call_later(WAITED_FOR_WITHIN_S, call._unattended)
 
     def _forget(self, call_id: bytes) -> _Open | None:
         self._transfers.release(call_id)

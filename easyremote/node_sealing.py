@@ -79,6 +79,13 @@ class RunSeal:
         outside.sealed = self._key.seal(event, seq)
         return outside
 
+    def open_reply(self, reply: pb.Reply) -> pb.Reply:
+        """As the client wrote it. Raises SealError, for one that came in clear as well: a debugger would run it."""
+        opened = self._key.open_reply(reply.sealed, reply.ask_id)
+        return pb.Reply(
+            call_id=reply.call_id, attempt=reply.attempt, ask_id=reply.ask_id, text=opened.text, refusal=opened.refusal
+        )
+
 
 def _put_back(payload: pb.Payload, content: pb.Payload) -> None:
     """A payload as it was, with a large one's bytes where they are."""

@@ -329,6 +329,15 @@ class Sealing:
         except SealError as error:
             raise self._blamed(error) from None
 
+    def seal_reply(self, reply: pb.Reply) -> None:
+        """Seal what is to be said to an attempt of an open call that has asked, as its sealed event told. Raises SealError."""
+        key = self._open[reply.call_id].keys.get(reply.attempt)
+        if key is None:
+            raise SealError("a question came from a node that has sent nothing of its own")
+        reply.sealed = key.seal_reply(pb.Reply(text=reply.text, refusal=reply.refusal), reply.ask_id)
+        reply.ClearField("text")
+        reply.ClearField("refusal")
+
     def open_of_job(self, event: pb.Event, call_id: bytes) -> pb.Event:
         """The same of a job, which this process needn't have made. Where calls needn't be sealed, its events needn't either."""
         if not event.sealed and not self._is_required:
@@ -474,6 +483,8 @@ def skeleton(event: pb.Event) -> pb.Event:
         outside.items.data.extend([b""] * len(event.items.data))
     elif body == "returned":
         outside.returned.CopyFrom(event.returned)
+    elif body == "asked":
+        outside.asked.ask_id = event.asked.ask_id
     elif body is not None:
         getattr(outside, body).SetInParent()
         payload = payload_of(event)
@@ -523,7 +534,14 @@ def _unsealed(event: pb.Event, body: str | None) -> pb.Event:
     raise SealError(f"{_KINDS.get(body, 'an event')} of a sealed call came in clear")
 
 
-_KINDS = {"result": "the result", "item": "an item", "items": "items", "error": "an error", "failure": "an error"}
+_KINDS = {
+    "result": "the result",
+    "item": "an item",
+    "items": "items",
+    "error": "an error",
+    "failure": "an error",
+    "asked": "a question",
+}
 
 
 def _as_text(error: pb.ErrorInfo) -> pb.ErrorInfo:

@@ -26,6 +26,7 @@ from easyremote.errors import (
     EasyRemoteError,
     EnvironmentMismatch,
     PayloadError,
+    SealError,
     UsageError,
     WorkerCrashed,
 )
@@ -322,6 +323,10 @@ class Engine:
                 attempt_run = self._runs.get(effect.attempt.key)
                 if attempt_run is not None:
                     self._stop_tasks(attempt_run, effect.tasks)
+            elif isinstance(effect, core.Replied):
+                attempt_run = self._runs.get(effect.attempt.key)
+                if attempt_run is not None:
+                    self._replied(attempt_run, effect.reply)
             elif isinstance(effect, core.Release):
                 self._transfers.release(effect.attempt.key)
                 self.values.settle(effect.attempt.key)
@@ -506,6 +511,16 @@ class Engine:
             is_runs = attempt.which_timeout == "run"  # one attempt's; another may do better
             error.retriable = is_runs and is_named(DeadlineExceeded, attempt.submit.options.retry_on)
         return error
+
+    def _replied(self, attempt_run: _Run, reply: pb.Reply) -> None:
+        """Hand the answer to whoever asked."""
+        if attempt_run.seal is not None:
+            try:
+                reply = attempt_run.seal.open_reply(reply)
+            except SealError as error:
+                reply = pb.Reply(call_id=reply.call_id, ask_id=reply.ask_id, refusal=error.message)
+        if attempt_run.worker is not None:
+            attempt_run.worker.send(pb.Frame(reply=reply))
 
     # ---- calls that run together ---------------------------------------------------------------------------------
 

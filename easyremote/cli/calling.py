@@ -161,6 +161,20 @@ class Screen:
             sys.stderr.flush()
             self._has_progress = True
 
+    def ask(self, prompt: str, is_secret: bool) -> str:
+        """What a function asks is asked on standard error. Raises EOFError at the end of standard input."""
+        self._clear_progress()
+        if is_secret:
+            import getpass
+
+            return getpass.getpass(prompt, stream=sys.stderr)
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
     def waiting(self, note: WaitingNote) -> None:
         self.output(True, str(note))
 

@@ -71,6 +71,7 @@ class Broker:
             "submit": submissions.on_submit,
             "cancel": submissions.on_cancel,
             "ack": submissions.on_ack,
+            "reply": submissions.on_reply,
             "synced": submissions.on_synced,
             "query": questions.on_query,
             "keyring": submissions.on_keyring,

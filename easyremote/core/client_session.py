@@ -12,6 +12,8 @@ Rules:
   bound go again later, as long as their timeouts allow it. So do those that ran when the gateway was restarted.
 - A client that seals its calls tells the gateway which nodes may open them (`admit`), again after each reconnect and before the
   calls themselves.
+- What a call asks is an event like others. Its reply is kept while the attempt asks nothing else, and goes again whenever the
+  question comes again, which it does for as long as the node lacks the reply.
 - A gateway that is about to end hands back what no node has; these calls, and all that are made from then on, wait here for the
   gateway that comes next.
 """
@@ -23,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from easyremote.config import FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
+from easyremote.config import FEATURE_ASK, FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
 from easyremote.core.access import may_ship
 from easyremote.core.transitions import UNREPEATABLE
 from easyremote.errors import LocalProtocolError
@@ -142,6 +144,7 @@ class OpenCall:
     refused_at: float | None = None  # when the gateway first was at a bound
     has_ended: bool = False  # its last event was delivered, perhaps not taken
     is_sent: bool = False  # it is with the gateway, or on its way there
+    reply: pb.Reply | None = None  # to what its attempt has asked last
     first_meeting: int = 0  # which of the gateways that this session met got it first; 0: none, so no node has it
 
 
@@ -163,6 +166,7 @@ class ClientSession:
         self.session_id = session_id
         self.outbox: list[pb.Frame] = []
         self.is_connected = False
+        self.may_answer = False  # the gateway brings replies to nodes
         self.may_ship = True  # code, and so pickles, as far as its token goes
         self._runtime = runtime
         self._allows_itself = allows_itself
@@ -279,6 +283,17 @@ class ClientSession:
         call.has_ended = False
         if self.is_connected and call.is_sent:
             self._send_submit(call)
+
+    def reply(self, reply: pb.Reply) -> None:
+        """Answer what an attempt has asked. One that isn't the call's attempt any more is not told."""
+        call = self._open.get(reply.call_id)
+        if call is not None and call.attempt == reply.attempt and not call.has_ended:
+            call.reply = reply
+            self._reply_again(call, reply.ask_id)
+
+    def _reply_again(self, call: OpenCall, ask_id: int) -> None:
+        if call.reply is not None and call.reply.ask_id == ask_id and self.is_connected and call.is_sent:
+            self._send(pb.Frame(reply=call.reply))
 
     def cancel(self, call_id: bytes, reason: str) -> None:
         """Stop the call. From now on nothing of it is delivered."""
@@ -406,6 +421,7 @@ class ClientSession:
             self._meetings += 1
         self._grace_s = welcome.grace_s
         self.may_ship = not welcome.roles or may_ship(welcome.roles)
+        self.may_answer = FEATURE_ASK in welcome.features
         self.is_connected = True
         self._holds_back = False
         if self._has_held:
@@ -436,10 +452,13 @@ class ClientSession:
                 return
             call.attempt = event.attempt
             call.seq = call.taken_seq = call.acked_seq = 0
+            call.reply = None
         if event.seq != call.seq + 1:
             if event.seq <= call.taken_seq:
                 self._acknowledge(event.call_id, call)  # it comes again, so an earlier acknowledgement was lost
                 self._acks_are_urgent = True
+            if event.seq <= call.seq and event.HasField("asked"):
+                self._reply_again(call, event.asked.ask_id)
             return  # seen before, or what lies between is on its way
         body = event.WhichOneof("body")
         call.seq = event.seq
@@ -538,6 +557,7 @@ class ClientSession:
         if call is not None and call.attempt == withdrawn.attempt and call.seq <= 1 and not call.has_ended:
             call.was_allowed = False
             call.attempt = call.seq = call.taken_seq = call.acked_seq = 0
+            call.reply = None
 
     # ---- plumbing ------------------------------------------------------------------------------------------------
 

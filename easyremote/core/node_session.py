@@ -9,6 +9,8 @@ Rules:
   stopping there.
 - An attempt of a call with retries=0 begins only when its client has acknowledged its first event, the one that announces it:
   whoever has lost track of such a call then knows whether it can have run.
+- What an attempt asks last is sent again after each reconnect and each Resume, though its event be acknowledged, until the reply
+  is here. A second reply, and one to an earlier question, is dropped.
 - A node that drains takes no new calls: attempts that haven't begun are handed back, again after each reconnect, until the
   gateway says that it has them.
 """
@@ -62,6 +64,13 @@ class StopTasks(NamedTuple):
 
     attempt: Attempt
     tasks: list[int]
+
+
+class Replied(NamedTuple):
+    """The reply to what it has asked."""
+
+    attempt: Attempt
+    reply: pb.Reply
 
 
 class Release(NamedTuple):
@@ -123,6 +132,7 @@ NodeEffect = (
     | Stop
     | Kill
     | StopTasks
+    | Replied
     | Release
     | WindowOpened
     | Joined
@@ -163,6 +173,7 @@ class Attempt:
     slots: int = 1  # 0: its function's calls run together
     is_granted: bool = False  # the gateway says what it may use
     closed_at: float = 0.0  # when it was so far ahead that its producer was told to wait
+    asking: pb.Frame | None = None  # what it has asked, while there is no reply
     has_ended: bool = False
     stopping: str = ""
     which_timeout: str = ""  # that it is stopped for: "run" or "total"
@@ -368,6 +379,7 @@ class NodeSession:
         for attempt in self._attempts.values():
             for kept in attempt.kept:
                 self._send(kept.frame)
+            self._ask_again(attempt)
         if self._handed_back:
             self._send(pb.Frame(handed_back=pb.HandedBack(attempts=_states(self._handed_back))))
         if self.is_draining:
@@ -458,6 +470,17 @@ class NodeSession:
             for kept in attempt.kept:
                 if kept.seq > resume.after_seq:
                     self._send(kept.frame)
+            self._ask_again(attempt)
+
+    def _ask_again(self, attempt: Attempt) -> None:
+        if attempt.asking is not None:
+            self._send(attempt.asking)
+
+    def _on_reply(self, reply: pb.Reply) -> None:
+        attempt = self._attempts.get((reply.call_id, reply.attempt))
+        if attempt is not None and attempt.asking is not None and attempt.asking.event.asked.ask_id == reply.ask_id:
+            attempt.asking = None
+            self._effects.append(Replied(attempt, reply))
 
     def _on_drain(self, drain: pb.Drain) -> None:
         self._state.drain.reason = drain.reason
@@ -612,6 +635,10 @@ class NodeSession:
                 event.run_s = self._now - attempt.started_at
             self._stopped_running(attempt)
         frame = pb.Frame(event=event)
+        if body == "asked":
+            attempt.asking = frame
+        elif attempt.has_ended:
+            attempt.asking = None
         items = len(event.items.data) if body == "items" else 1
         was_open = self.window_is_open(attempt)
         attempt.kept.append(Kept(attempt.seq, size, items, frame))
@@ -649,6 +676,7 @@ class NodeSession:
             assert attempt.kept_bytes == sum(kept.bytes for kept in attempt.kept), "bytes are counted"
             assert attempt.kept_items == sum(kept.items for kept in attempt.kept), "items are counted"
             assert not (attempt.has_ended and attempt.key in self._running), "what has ended doesn't run"
+            assert attempt.asking is None or not attempt.has_ended, "what has ended asks nothing"
         assert not self._handed_back.keys() & self._attempts.keys(), "what was handed back isn't here any more"
         for key, attempt in self._announced.items():
             assert key in self._attempts and key not in self._running, "an announced attempt is known and doesn't run"
@@ -673,6 +701,7 @@ _HANDLERS = {
     "cancel": NodeSession._on_cancel,
     "ack": NodeSession._on_ack,
     "resume": NodeSession._on_resume,
+    "reply": NodeSession._on_reply,
     "forget": NodeSession._on_forget,
     "drain": NodeSession._on_drain,
     "unwanted": NodeSession._on_unwanted,

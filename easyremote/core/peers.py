@@ -5,7 +5,7 @@ A process that stood still itself forgives its peers that silence.
 
 from __future__ import annotations
 
-from easyremote.config import FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
+from easyremote.config import FEATURE_ASK, FEATURE_DRAIN, FEATURE_SEAL, PROTOCOL_VERSION
 from easyremote.core.access import Access
 from easyremote.core.admission import refuse_hello
 from easyremote.core.attempts import withdrawn
@@ -56,7 +56,7 @@ class Peers:
         self._attach(session, conn)
         welcome = pb.Welcome(
             protocol=min(PROTOCOL_VERSION, hello.protocol_max),
-            features=[FEATURE_DRAIN, FEATURE_SEAL],
+            features=[FEATURE_DRAIN, FEATURE_SEAL, FEATURE_ASK],
             gateway_id=self._state.gateway_id,
             resumed=known is not None,
             heartbeat_s=self._settings.heartbeat_s,

@@ -214,6 +214,13 @@ class Submissions:
         else:
             self._endings.abandon(call, frame.cancel.reason[:1000])
 
+    def on_reply(self, session: Session, frame: pb.Frame) -> None:
+        """To what the call's attempt has asked. Where its node is away it is dropped: the node asks again when it is back."""
+        reply = frame.reply
+        call = self._calls.get(reply.call_id)
+        if call is not None and call.client is session and call.node is not None and call.attempt == reply.attempt:
+            self._send(call.node.session, frame)
+
     def on_synced(self, session: Session, frame: pb.Frame) -> None:
         """A client that came back has repeated all calls that it still wants."""
         for call in [call for call in session.calls.values() if call.seen_on != session.conn]:

@@ -1,11 +1,15 @@
-"""Prints of functions that run in threads of this process go to their calls, everyone else's where they always went."""
+"""Prints of functions that run in threads of this process go to their calls, everyone else's where they always went; a debugger,
+which would stop all of them, is refused to them."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
+from easyremote.errors import UsageError
 from easyremote.execution.context import current
 
 
@@ -35,6 +39,22 @@ class _Router:
         return getattr(self._original, name)
 
 
+class _Hook:
+    """Stands in for sys.breakpointhook."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original = original
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current.get() is not None and not os.environ.get("PYTHONBREAKPOINT"):
+            raise UsageError(
+                "breakpoint() in a function of the node's own process would stop the node for everybody. Register it with "
+                "isolation='process', or ship it from a client, and the debugger opens where the caller is; with "
+                "PYTHONBREAKPOINT=pdb.set_trace in the node's environment it opens at the node's terminal"
+            )
+        return self.original(*args, **kwargs)
+
+
 _lock = threading.Lock()
 _users = 0
 
@@ -53,6 +73,8 @@ def ensure() -> None:
         sys.stdout = _Router(sys.stdout, is_stderr=False)
     if not isinstance(sys.stderr, _Router):
         sys.stderr = _Router(sys.stderr, is_stderr=True)
+    if not isinstance(sys.breakpointhook, _Hook):
+        sys.breakpointhook = _Hook(sys.breakpointhook)
 
 
 def uninstall() -> None:
@@ -64,3 +86,5 @@ def uninstall() -> None:
                 sys.stdout = sys.stdout._original
             if isinstance(sys.stderr, _Router):
                 sys.stderr = sys.stderr._original
+            if isinstance(sys.breakpointhook, _Hook):
+                sys.breakpointhook = sys.breakpointhook.original

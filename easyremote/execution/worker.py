@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from easyremote.execution import confinement, offspring, rich_display, shipped_modules
+from easyremote.execution import asking, confinement, offspring, rich_display, shipped_modules
 from easyremote.execution.batching import run_tasks_together
 from easyremote.execution.capture import Capture, Stream
 from easyremote.execution.context import current, deadline_of, facts_of
@@ -79,13 +79,19 @@ class Worker:
         os.register_at_fork(after_in_child=self._forked)
         self._functions: OrderedDict[str, Loaded] = OrderedDict()
 
+    def asking(self) -> asking.Asking | None:
+        """Questions of the running call."""
+        return self.running.asking if self.running is not None else None
+
     def main(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
+        asking.install(self)
         threading.Thread(target=self._read, name="easyremote-link", daemon=True).start()
         threading.Thread(target=self._send_packed, name="easyremote-items", daemon=True).start()
         self.send(pb.Frame(heartbeat=pb.Heartbeat()))  # ready
         while True:
             emitter = self.submissions.get()
+            signal.signal(signal.SIGINT, self._on_interrupt)  # again: debuggers take it
             with contextlib.suppress(KeyboardInterrupt):  # came a moment after the call it was meant for
                 self._run(emitter)
             self.running = None
@@ -143,6 +149,8 @@ class Worker:
                         self.submissions.put(self.newest)
                     elif body == "ack" and self.running is not None:
                         self.running.credits.give(frame.ack.calls[0].seq)
+                    elif body == "reply" and self.running is not None:
+                        self.running.replied(frame.reply)
                     elif body == "cancel" and self.newest is not None:
                         self.newest.tasks_changed(frame.cancel)
         finally:  # the node is gone
@@ -171,6 +179,10 @@ class Worker:
             else:
                 run(function, args, kwargs, emitter, _run_coroutine)
         finally:
+            if sys.gettrace() is not None:
+                from easyremote.execution.debugging import end_tracing
+
+                end_tracing()
             if os.getpid() != self._pid:
                 sys.stdout.flush()
                 os._exit(0)
@@ -238,6 +250,9 @@ class _Emitter:
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
+        is_alone = self.tasks is None and not submit.code.spec.batch
+        may_ask = is_alone and submit.options.answers
+        self.asking = asking.Asking(self._send, may_ask, may_run_code=not submit.plain_only)
 
     @staticmethod
     def _tasks_of(submit: pb.Submit, worker: Worker) -> Tasks:
@@ -322,6 +337,11 @@ class _Emitter:
                 self._items_sent_at = time.monotonic()
                 items = pb.Items(data=data, content_type=self._items_type)
                 self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, items=items)))
+
+    def replied(self, reply: pb.Reply) -> None:
+        """To what it has asked."""
+        if reply.call_id == self.call_id:
+            self.asking.replied(reply)
 
     def failure(self, error: BaseException) -> None:
         self._send(pb.Event(failure=describe(error, self.node_id, self.retry_on, self.accept)))

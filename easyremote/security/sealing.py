@@ -121,7 +121,9 @@ class EventKey:
     def __init__(self, epoch_key: bytes, shared: bytes, origin: Origin, call_id: bytes, attempt: int) -> None:
         self.origin = origin
         between = _derived(epoch_key, b"events 1", shared, origin.node)
-        self._key = _derived(between, b"attempt 1", call_id, attempt.to_bytes(8, "big"), origin.salt)
+        about = (call_id, attempt.to_bytes(8, "big"), origin.salt)
+        self._key = _derived(between, b"attempt 1", *about)
+        self._reply_key = _derived(between, b"replies 1", *about)
         self._head = origin.to_bytes()
 
     def seal(self, event: pb.Event, seq: int) -> bytes:
@@ -135,6 +137,20 @@ class EventKey:
             return pb.Event.FromString(data)
         except DecodeError:
             raise SealError("an event that was sealed can't be read; its sender may be a newer version") from None
+
+    def seal_reply(self, reply: pb.Reply, ask_id: int) -> bytes:
+        """What the client says to the question of that number: it opens as the reply to no other."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + _cipher(self._reply_key).encrypt(nonce, reply.SerializeToString(), _nonce_of(ask_id))
+
+    def open_reply(self, sealed: bytes, ask_id: int) -> pb.Reply:
+        """Raises SealError."""
+        nonce, behind = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+        data = _opened(self._reply_key, nonce, behind, _nonce_of(ask_id), "what the client answered")
+        try:
+            return pb.Reply.FromString(data)
+        except DecodeError:
+            raise SealError("an answer that was sealed can't be read; its sender may be a newer version") from None
 
 
 def _nonce_of(seq: int) -> bytes:

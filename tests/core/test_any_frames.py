@@ -29,7 +29,7 @@ many = settings(
 PEER_FRAMES = [
     *("submit", "cancel", "ack", "synced", "query", "event", "offers", "load", "fetch", "goodbye", "heartbeat"),
     *("hello", "welcome", "verdict", "forget", "resume", "drain", "handed_back", "withdrawn"),
-    *("handles", "held_values", "chunk", "unwanted", "answer"),
+    *("handles", "held_values", "chunk", "unwanted", "answer", "reply"),
 ]
 
 
@@ -144,6 +144,7 @@ def test_a_node_survives_any_frames(data: st.DataObject) -> None:
                 "goodbye",
                 "drain",
                 "unwanted",
+                "reply",
             )
             effects = core.received(data.draw(st.lists(frames(*bodies), max_size=3)), now)
         elif what == "emit" and running:
@@ -177,7 +178,7 @@ def test_a_client_survives_any_frames(data: st.DataObject) -> None:
     now = 10.0
     for _ in range(data.draw(st.integers(1, 30))):
         what = data.draw(
-            st.sampled_from(["frames"] * 5 + ["submit", "submit", "cancel", "take", "again", "cut", "welcome"])
+            st.sampled_from(["frames"] * 5 + ["submit", "submit", "cancel", "take", "reply", "again", "cut", "welcome"])
         )
         call_id = data.draw(messages(pb.Cancel)).call_id
         if what == "frames":
@@ -193,6 +194,8 @@ def test_a_client_survives_any_frames(data: st.DataObject) -> None:
         elif what == "take" and call_id in core._open:
             call = core._open[call_id]
             core.taken(call_id, call.attempt, data.draw(st.integers(call.taken_seq, call.seq)), 10**6)
+        elif what == "reply":
+            core.reply(data.draw(messages(pb.Reply)))
         elif what == "again":
             core.again(call_id, now, 1, data.draw(st.integers(0, 3)))
         elif what == "cut":

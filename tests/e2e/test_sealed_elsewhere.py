@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from easyremote import Client, ComputeNode, ConsentError, NoNodeAvailable, Server
 from easyremote.core.broker import Broker
 from easyremote.core.node_keys import NodeKeys
+from easyremote.sealing import Sealing
 from easyremote.security.authorized_keys import AuthorizedKeys, make_key
 from easyremote.security.identity import own_identity
+from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.conftest import wait_until
 from tests.e2e.conftest import Wire
 
@@ -135,3 +138,37 @@ def server_keys(server: Server) -> dict[str, bytes]:
     listener = server._listener
     assert listener is not None
     return {name: node.identity for name, node in listener.broker._state.placing.nodes.items() if node.identity}
+
+
+def test_questions_and_answers_are_sealed_and_an_answer_in_clear_is_not_taken(
+    elsewhere: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import getpass
+
+    def ask() -> tuple[str, str]:
+        return input("which word? "), getpass.getpass("password: ")
+
+    passed: list[bytes] = []
+    send = Broker.received
+
+    def watched(broker: Broker, conn: int, frames: list[pb.Frame], *rest: Any) -> Any:
+        taken = list(frames)
+        passed.extend(frame.SerializeToString() for frame in taken)
+        return send(broker, conn, taken, *rest)
+
+    trust_me()
+    monkeypatch.setattr("builtins.input", lambda prompt="": f"word for {prompt}")
+    monkeypatch.setattr("getpass.getpass", lambda prompt="": f"pass for {prompt}")
+    with node_at(elsewhere), Client(elsewhere[0], token=elsewhere[1]) as client:
+        monkeypatch.setattr(Broker, "received", watched)
+        assert client.call(ask) == ("word for which word? ", "pass for password: ")
+        everything = b"".join(passed)
+        assert b"reply" not in everything and b"which word" not in everything and b"pass for" not in everything
+        assert any(pb.Frame.FromString(frame).HasField("reply") for frame in passed)
+
+        def open_reply(sealing: Sealing, reply: pb.Reply) -> None:
+            reply.sealed = b""  # as a gateway could have it
+
+        monkeypatch.setattr(Sealing, "seal_reply", open_reply)
+        with pytest.raises(EOFError, match="was changed on its way"):
+            client.call(ask)

@@ -7,17 +7,22 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from jupyter_client.manager import KernelManager
 
 _ROOT = Path(__file__).parents[2]
 IPYKERNEL6 = _ROOT / ".build" / "ipykernel6"
 INSTALL_IPYKERNEL6 = _ROOT / "scripts" / "install-ipykernel6"
+
+
+Answer = str | Callable[[], object]
+"""What is typed into a cell's box; or what is done instead."""
 
 
 @dataclass
@@ -29,6 +34,8 @@ class Cell:
     reply: dict[str, Any] = field(default_factory=dict)
     is_idle: bool = False
     on_message: Callable[[dict[str, Any], Cell], None] | None = None
+    questions: list[tuple[str, bool]] = field(default_factory=list)  # prompts, and whether what is typed is hidden
+    answers: list[Answer] = field(default_factory=list)
 
     def take(self, message: dict[str, Any]) -> None:
         """A message that has this cell as its parent."""
@@ -86,17 +93,24 @@ class Kernel:
     def pid(self) -> int:
         return self.manager.provisioner.process.pid
 
-    def begin(self, code: str) -> Cell:
-        """Execute a cell without waiting for it. What it shows later, while others run or after its end, is in it too."""
-        cell = Cell()
-        self._cells[self.client.execute(code)] = cell
+    def begin(self, code: str, answers: Iterable[Answer] | None = ()) -> Cell:
+        """Execute a cell without waiting for it. What it shows later, while others run or after its end, is in it too.
+
+        `answers`: to what it asks, one after the other; None: the front end allows no questions.
+        """
+        cell = Cell(answers=list(answers or ()))
+        self._cells[self.client.execute(code, allow_stdin=answers is not None)] = cell
         return cell
 
     def run(
-        self, code: str, on_message: Callable[[dict[str, Any], Cell], None] | None = None, timeout_s: float = 60
+        self,
+        code: str,
+        on_message: Callable[[dict[str, Any], Cell], None] | None = None,
+        timeout_s: float = 60,
+        answers: Iterable[Answer] | None = (),
     ) -> Cell:
         """Execute a cell and wait for its end. `on_message` sees each message of it as it comes."""
-        cell = self.begin(code)
+        cell = self.begin(code, answers)
         cell.on_message = on_message
         self.finish(cell, timeout_s)
         return cell
@@ -113,7 +127,14 @@ class Kernel:
     def until(self, condition: Callable[[], object], otherwise: str = "", timeout_s: float = 60) -> None:
         """Take what cells show until the condition holds."""
         until = time.monotonic() + timeout_s
+        poller = zmq.Poller()
+        for channel in (self.client.iopub_channel, self.client.stdin_channel):
+            poller.register(channel.socket, zmq.POLLIN)
         while not condition():
+            ready = dict(poller.poll(max(until - time.monotonic(), 0.01) * 1000))
+            if self.client.stdin_channel.socket in ready:
+                self._answer(self.client.get_stdin_msg(timeout=1))
+                continue
             try:
                 message = self.client.get_iopub_msg(timeout=max(until - time.monotonic(), 0.01))
             except queue.Empty:
@@ -121,6 +142,16 @@ class Kernel:
             cell = self._cells.get(message["parent_header"].get("msg_id"))
             if cell is not None:
                 cell.take(message)
+
+    def _answer(self, question: dict[str, Any]) -> None:
+        cell = self._cells[question["parent_header"]["msg_id"]]
+        cell.questions.append((question["content"]["prompt"], question["content"]["password"]))
+        assert cell.answers, f"the cell asked what it has no answer for: {cell.questions[-1][0]}"
+        answer = cell.answers.pop(0)
+        if isinstance(answer, str):
+            self.client.input(answer)
+        else:
+            answer()
 
     def ok(self, code: str, **options: Any) -> Cell:
         """The same as `run` for a cell that must not fail."""

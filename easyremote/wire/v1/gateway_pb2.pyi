@@ -111,7 +111,7 @@ class Batch(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., number: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted", "node_keys", "keyring")
+    __slots__ = ("hello", "welcome", "refused", "goodbye", "heartbeat", "submit", "cancel", "ack", "synced", "query", "answer", "event", "verdict", "offers", "offers_taken", "load", "forget", "resume", "fetch", "chunk", "drain", "handed_back", "withdrawn", "handles", "held_values", "unwanted", "node_keys", "keyring", "reply")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class Frame(_message.Message):
     UNWANTED_FIELD_NUMBER: _ClassVar[int]
     NODE_KEYS_FIELD_NUMBER: _ClassVar[int]
     KEYRING_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     welcome: Welcome
     refused: Refused
@@ -168,7 +169,8 @@ class Frame(_message.Message):
     unwanted: Unwanted
     node_keys: NodeKeys
     keyring: Keyring
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., handles: _Optional[_Union[Handles, _Mapping]] = ..., held_values: _Optional[_Union[HeldValues, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ..., node_keys: _Optional[_Union[NodeKeys, _Mapping]] = ..., keyring: _Optional[_Union[Keyring, _Mapping]] = ...) -> None: ...
+    reply: Reply
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., offers: _Optional[_Union[Offers, _Mapping]] = ..., offers_taken: _Optional[_Union[OffersTaken, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., handed_back: _Optional[_Union[HandedBack, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., handles: _Optional[_Union[Handles, _Mapping]] = ..., held_values: _Optional[_Union[HeldValues, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ..., node_keys: _Optional[_Union[NodeKeys, _Mapping]] = ..., keyring: _Optional[_Union[Keyring, _Mapping]] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "features", "role", "session_id", "runtime", "node")
@@ -696,7 +698,7 @@ class Unwanted(_message.Message):
     def __init__(self, ref_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep", "answers")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -717,6 +719,7 @@ class Options(_message.Message):
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -737,7 +740,8 @@ class Options(_message.Message):
     idempotent: bool
     needs: Needs
     keep: bool
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ...) -> None: ...
+    answers: bool
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ..., answers: _Optional[bool] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -872,7 +876,7 @@ class Synced(_message.Message):
     def __init__(self) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "busy_s", "output", "display", "progress", "item", "result", "error", "items", "failure", "returned", "sealed")
+    __slots__ = ("call_id", "attempt", "seq", "started", "run_s", "is_exhausted", "busy_s", "output", "display", "progress", "item", "result", "error", "items", "failure", "returned", "asked", "sealed")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -889,6 +893,7 @@ class Event(_message.Message):
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     call_id: bytes
     attempt: int
@@ -906,8 +911,9 @@ class Event(_message.Message):
     items: Items
     failure: ErrorInfo
     returned: Returned
+    asked: Asked
     sealed: bytes
-    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., busy_s: _Optional[float] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., run_s: _Optional[float] = ..., is_exhausted: _Optional[bool] = ..., busy_s: _Optional[float] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., display: _Optional[_Union[Display, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., item: _Optional[_Union[Payload, _Mapping]] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., items: _Optional[_Union[Items, _Mapping]] = ..., failure: _Optional[_Union[ErrorInfo, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., asked: _Optional[_Union[Asked, _Mapping]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class Items(_message.Message):
     __slots__ = ("data", "content_type")
@@ -916,6 +922,32 @@ class Items(_message.Message):
     data: _containers.RepeatedScalarFieldContainer[bytes]
     content_type: str
     def __init__(self, data: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ...) -> None: ...
+
+class Asked(_message.Message):
+    __slots__ = ("ask_id", "prompt", "is_secret")
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    IS_SECRET_FIELD_NUMBER: _ClassVar[int]
+    ask_id: int
+    prompt: str
+    is_secret: bool
+    def __init__(self, ask_id: _Optional[int] = ..., prompt: _Optional[str] = ..., is_secret: _Optional[bool] = ...) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("call_id", "attempt", "ask_id", "text", "refusal", "sealed")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    call_id: bytes
+    attempt: int
+    ask_id: int
+    text: str
+    refusal: str
+    sealed: bytes
+    def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., ask_id: _Optional[int] = ..., text: _Optional[str] = ..., refusal: _Optional[str] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class Returned(_message.Message):
     __slots__ = ("first", "stop")
