@@ -11,6 +11,7 @@ from typing import Any
 from easyremote.errors import UsageError
 from easyremote.execution import rich_display
 from easyremote.execution.functions import remember_source
+from easyremote.execution.place import Place, Sent
 
 _LARGEST_VALUE_BYTES = 1024 * 1024
 """The value of a cell's last expression comes back itself up to this size; beyond it, only what it looks like."""
@@ -70,6 +71,12 @@ def _make_shell() -> Any:
         def showsyntaxerror(self, *_: Any, **__: Any) -> None:
             pass
 
+        def enable_gui(self, gui: Any = None) -> None:
+            pass
+
+        def enable_matplotlib(self, gui: Any = None) -> tuple[Any, str]:
+            return gui or "inline", rich_display.BACKEND  # `%matplotlib`: figures go to the calling cell already
+
         def init_history(self) -> None:
             self.config.HistoryManager.enabled = False
             super().init_history()
@@ -87,27 +94,31 @@ def _make_shell() -> Any:
 
 
 class CellRun:
-    """One cell: `source` with the notebook's name for it, names to set before and to bring back after."""
+    """One cell: `source` with the notebook's name for it, what its notebook sent of names, and names to bring back after."""
 
-    def __init__(self, source: str, file: str, send: dict[str, Any], bring_back: list[str]) -> None:
+    def __init__(self, source: str, file: str, sent: Sent, bring_back: list[str]) -> None:
         self.source = source
         self.file = file
-        self.send = send
+        self.sent = sent
         self.bring_back = bring_back
 
     def __call__(self) -> dict[str, Any]:
-        """Runs it. Returns {"names": {...}} with what was asked for, and "value" where the last expression has one.
+        """Runs it. Returns {"names": {...}} with what was asked for, "value" where the last expression has one, and in "taken"
+        the names that were sent and weren't here.
 
         Raises what the cell raised.
         """
-        found = _run_with_ipython(self) if shell() is not None else _run_plainly(self)
-        rich_display.flush_figures()
-        return found
+        before = _place.marks()
+        try:
+            found = _run_with_ipython(self) if shell() is not None else _run_plainly(self)
+            rich_display.flush_figures()
+        finally:
+            _place.ran(self.sent, before)
+        return found | {"taken": _place.taken}
 
 
 def _run_with_ipython(cell: CellRun) -> dict[str, Any]:
     ipython = shell()
-    ipython.user_ns.update(cell.send)
     hook = ipython.displayhook
     hook.last, hook.has_last, hook.source = None, False, cell.source
     compiler = ipython.compile
@@ -127,15 +138,14 @@ def _run_with_ipython(cell: CellRun) -> dict[str, Any]:
 def _run_plainly(cell: CellRun) -> dict[str, Any]:
     """Without IPython: plain Python, the last expression's value kept."""
     remember_source(cell.file, cell.source)
-    namespace = _plain_namespace
-    namespace.update(cell.send)
+    names = _plain_namespace
     tree = ast.parse(cell.source, cell.file)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, cell.file, "exec"), namespace)  # nosec B102 - what a worker is for
+    exec(compile(tree, cell.file, "exec"), names)  # nosec B102 - what a worker is for
     value = None
     if isinstance(last, ast.Expr):
-        value = eval(compile(ast.Expression(last.value), cell.file, "eval"), namespace)  # nosec B307 - likewise
-    return _outcome(cell, namespace, value, value is not None)
+        value = eval(compile(ast.Expression(last.value), cell.file, "eval"), names)  # nosec B307 - likewise
+    return _outcome(cell, names, value, value is not None)
 
 
 def _outcome(cell: CellRun, namespace: dict[str, Any], value: Any, has_value: bool) -> dict[str, Any]:
@@ -176,6 +186,22 @@ def _format(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"text/plain": text}, {}
 
 
-def run_cell(source: str, file: str, send: dict[str, Any], bring_back: list[str]) -> Callable[[], dict[str, Any]]:
-    """A cell as a callable without arguments."""
-    return CellRun(source, file, send, bring_back)
+def namespace() -> dict[str, Any]:
+    """The names that cells run in."""
+    made = shell()
+    return _plain_namespace if made is None else made.user_ns
+
+
+_place = Place(namespace)
+
+
+def run_cell(
+    source: str, file: str, sent: Sent, bring_back: list[str], node_id: str = ""
+) -> Callable[[], dict[str, Any]]:
+    """A cell as a callable without arguments. Where it needs names that neither are here nor came, it doesn't run, and gives
+    {"wanted": names}. Raises what loading one of them raises."""
+    wanted = _place.wanted(sent)
+    if wanted:
+        return lambda: {"wanted": wanted}
+    _place.take(sent, node_id)
+    return CellRun(source, file, sent, bring_back)

@@ -470,6 +470,9 @@ class WorkerPool:
 
     def take_for_session(self, session_id: str) -> WorkerProcess:
         """The session's own worker; its namespace lives as long as it does."""
+        worker = self._sessions.get(session_id)
+        if worker is not None:
+            worker.check()
         self._forget_dead()
         worker = self._sessions.get(session_id)
         if worker is None:

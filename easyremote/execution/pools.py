@@ -81,7 +81,7 @@ class WorkerPools:
             seen = ",".join(map(str, kind[0])) or "all"
             raise UsageError(
                 f"this session's process on node '{self._node_id}' was started with GPUs: {seen}; it can't have "
-                f"{','.join(map(str, gpus))} instead. Restart the kernel, or run the cell as a function"
+                f"{','.join(map(str, gpus))} instead. `--fresh` starts it anew, without its names"
             )
         return pool.take_for_session(session_id)
 

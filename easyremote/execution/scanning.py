@@ -88,7 +88,7 @@ class _Sink:
             self.digest.update(data)
 
 
-class _Scanner(codec._Pickler):
+class _Scanner(codec.Pickler):
     def __init__(self, sink: _Sink, reference: Callable[[Any], bytes]) -> None:
         super().__init__(sink, protocol=5, buffer_callback=sink.buffer)
         self._reference = reference

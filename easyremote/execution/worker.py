@@ -211,8 +211,8 @@ class Worker:
             from easyremote.execution.cells import run_cell
 
             with self._with_values(submit):  # modules that were shipped are there from loading this on
-                source, *_, file, send, bring_back = codec.decode(from_payload(code.payload, self.shared))
-                return run_cell(source, file, send, bring_back)
+                source, *_, file, sent, bring_back = codec.decode(from_payload(code.payload, self.shared))
+                return run_cell(source, file, sent, bring_back, self.node_id)
         loaded = self._functions.get(code.digest)
         if loaded is None:
             shipped_modules.activate({})

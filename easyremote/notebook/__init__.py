@@ -8,6 +8,9 @@ from easyremote import reporting
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 from easyremote.notebook.remote_magic import RemoteMagics
+from easyremote.notebook.running import run_remote
+
+__all__ = ["load_ipython_extension", "run_remote", "unload_ipython_extension"]
 
 _MAGICS = (EasyRemoteMagics, RemoteMagics)
 

@@ -13,6 +13,7 @@ from easyremote.client import Client
 from easyremote.errors import UsageError
 from easyremote.notebook.display import NotebookPresenter, RemoteValue
 from easyremote.notebook.dry_run import modules_for_cell
+from easyremote.notebook.places import Parcel
 from easyremote.presenting import Presenter
 from easyremote.requirements import environment_of
 from easyremote.runtime import python_minor, this_runtime
@@ -31,17 +32,19 @@ def submit_cell(
     *,
     node: str,
     session_id: str,
+    parcel: Parcel | None = None,
     cell_number: int = 0,
-    send: Mapping[str, Any] | None = None,
     bring_back: list[str] | None = None,
     name: str = "",
-    timeout: float | None = None,
     requirements: Sequence[str] | None = None,
     python: str | None = None,
+    options: Mapping[str, Any] | None = None,
     presenter: Callable[[], Presenter] = NotebookPresenter,
 ) -> Call[dict[str, Any]]:
     """Run `source` in the namespace of `session_id` on `node`. The call's result is what `take_outcome` takes.
 
+    `parcel`: names that go along. `options`: of the call, as for `Client.with_options`. Where the session turns out to lack
+    names, the cell doesn't run, and the result is {"wanted": names}.
     `requirements`: packages that the session is to have besides those that it was told before, `python`: which Python, see
     docs/environments.md. Where that changes what it has, it is started anew and has no names.
     """
@@ -55,17 +58,13 @@ def submit_cell(
         environment=environment_of(requirements, python),
     )
     code = pb.Code(kind=pb.Code.KIND_CELL, spec=spec, python=python_minor(), cloudpickle=this_runtime().cloudpickle)
-    names = dict(send or {})
+    parcel = parcel or Parcel({}, {}, {})
     with mentioning() as refs:  # a variable that is one brings its value to the cell
-        for key, value in names.items():
-            codec.encode(value, key)  # an error here names the variable
-        modules = modules_for_cell(client, text, names)
-        payload = codec.encode((text, *modules, file, names, bring_back or []), "the cell")
-    options: dict[str, Any] = {"node": node, "label": spec.name, "retries": 0}
-    if timeout is not None:
-        options["timeout"] = timeout
-    arguments = dataclasses.replace(codec.encode_arguments((), {}), refs=tuple(refs.values()))
-    return client.with_options(**options).start_call(spec.name, (code, payload), arguments, session_id, presenter)
+        modules = modules_for_cell(client, text, parcel.reads)
+        payload = codec.encode((text, *modules, file, parcel.sent, bring_back or []), "the cell")
+    said = {"retries": 0, **(options or {}), "node": node or None, "label": spec.name}
+    arguments = dataclasses.replace(codec.encode_arguments((), {}), refs=tuple((refs | parcel.refs).values()))
+    return client.with_options(**said).start_call(spec.name, (code, payload), arguments, session_id, presenter)
 
 
 def close_session(client: Client, node: str, session_id: str) -> None:
@@ -98,9 +97,9 @@ def names_from(text: str | None) -> list[str]:
     return names
 
 
-def values_of(names: list[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The notebook's values of these names. Raises UsageError for one that it doesn't have."""
+def check_names(names: list[str], namespace: Mapping[str, Any]) -> list[str]:
+    """These names. Raises UsageError for one that the notebook doesn't have."""
     missing = [name for name in names if name not in namespace]
     if missing:
         raise UsageError(f"{', '.join(missing)} can't be sent (-i): this notebook has no such variable")
-    return {name: namespace[name] for name in names}
+    return names

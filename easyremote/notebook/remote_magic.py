@@ -1,29 +1,44 @@
-"""`%%remote`: its options, and the cell that it is given to `notebook.cells` with."""
+"""`%%remote` and `%remote`: their options; `notebook.running` does the work."""
 
 from __future__ import annotations
 
+import argparse
+import re
 from typing import Any
 
-from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from easyremote.calls import Call
-from easyremote.client import Client
-from easyremote.jobs import Job
-from easyremote.notebook.background import run_in_background, title_of_cell
-from easyremote.notebook.cells import names_from, submit_cell, take_outcome, values_of
+from easyremote.notebook.cells import names_from
 from easyremote.notebook.dry_run import explain_cell
+from easyremote.notebook.running import run_remote
 from easyremote.notebook.workspace import workspace
+
+_WORD = re.compile(r"\s*(\S+)")
 
 
 @magics_class
 class RemoteMagics(Magics):
-    """`%%remote` of one IPython shell."""
+    """`%%remote` and `%remote` of one IPython shell."""
 
     @magic_arguments()
     @argument("-n", "--node", default="", help="name of the node (default: the one that holds this notebook's session)")
-    @argument("-i", "--input", default="", help="variables to send, e.g. -i a,b")
+    @argument("-i", "--input", default="", help="variables to send in any case, e.g. -i a,b")
     @argument("-o", "--output", default="", help="variables to bring back, e.g. -o c")
+    @argument(
+        "--no-send",
+        "--local-only",
+        dest="by_itself",
+        action="store_false",
+        help="send nothing by itself: the cell has what -i names, and what the session has",
+    )
+    @argument("--fresh", action="store_true", help="end the session first, and begin a new one")
+    @argument("--gpus", type=int, default=None, help="whole GPUs that the cell has for itself")
+    @argument("--gpu-memory", default=None, help="free on each of its GPUs, or of one that others share, e.g. 8GiB")
+    @argument("--memory", default=None, help="memory that it needs, e.g. 4GiB")
+    @argument("--cpus", type=float, default=None, help="processors that it needs")
+    @argument("--strategy", default=None, help="how the node of a new session is chosen, e.g. cost_aware")
+    @argument("--retries", type=int, default=0, help="how often it runs again after its node was lost (default 0)")
     @argument("-t", "--timeout", type=float, default=None, help="seconds after which the cell is stopped")
     @argument(
         "--with",
@@ -45,44 +60,45 @@ class RemoteMagics(Magics):
     @argument("--name", default="", help="what lists and errors call this cell's run")
     @argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     @no_var_expand
-    @cell_magic
-    def remote(self, line: str, cell: str) -> Any:
-        """Run the cell on a node, in a namespace that lasts from cell to cell.
+    @line_cell_magic
+    def remote(self, line: str, cell: str | None = None) -> Any:
+        """Run the cell on a node, in a session whose names last from cell to cell.
 
-        Prints, figures, displays and errors appear here while it runs, and the value of the last expression is this cell's Out.
-        The stop button stops the remote work.
+        What the cell reads is sent along where the session lacks it, or where it has changed here. Prints, figures, displays and
+        errors appear here while it runs, and the value of the last expression is this cell's Out. The stop button stops the
+        remote work. In one line, `x = %remote EXPRESSION` gives the expression's value.
         """
-        options = parse_argstring(self.remote, line)
-        assert self.shell is not None
-        namespace = self.shell.user_ns
+        if any(word in ("-h", "--help") for word in line.split()[:1]):
+            print(self.remote.__doc__)
+            return None
+        said, source = (line, cell) if cell is not None else _split(line)
+        options = parse_argstring(self.remote, said)
         if options.dry_run:
-            return explain_cell(
-                cell, namespace, names_from(options.input), f"cell {self._cell_number()}", workspace.client
-            )
-        send = values_of(names_from(options.input), namespace)
-
-        def submit(client: Client) -> Call[dict[str, Any]]:
-            return submit_cell(
-                client,
-                cell,
-                node=workspace.choose_node(options.node),
-                session_id="" if options.apart else workspace.session_id,
-                cell_number=self._cell_number(),
-                send=send,
-                bring_back=names_from(options.output),
-                name=title_of_cell(self._cell_number(), options.name) if options.bg or detaches else options.name,
-                timeout=options.timeout,
-                requirements=_unquoted(options.requirements),
-                python=options.python,
-            )
-
-        detaches = options.on_interrupt == "detach"
-        client = workspace.require_client().with_options(on_interrupt=options.on_interrupt)
-        if options.bg:
-            return run_in_background(submit, client, workspace.jobs_remark())
-        call = submit(client)
-        outcome = call.outcome() if isinstance(call, Job) else call.result()
-        return take_outcome(outcome, namespace, "" if call._may_unpickle else call.node)
+            assert self.shell is not None
+            title = f"cell {self._cell_number()}"
+            return explain_cell(source, self.shell.user_ns, names_from(options.input), title, workspace.client)
+        return run_remote(
+            source,
+            node=options.node,
+            send=names_from(options.input),
+            bring_back=names_from(options.output),
+            by_itself=options.by_itself,
+            fresh=options.fresh,
+            name=options.name,
+            timeout=options.timeout,
+            retries=options.retries,
+            strategy=options.strategy,
+            gpus=options.gpus,
+            gpu_memory=options.gpu_memory,
+            memory=options.memory,
+            cpus=options.cpus,
+            requirements=_unquoted(options.requirements),
+            python=options.python,
+            background=options.bg,
+            apart=options.apart,
+            on_interrupt=options.on_interrupt,
+            cell_number=self._cell_number(),
+        )
 
     def _cell_number(self) -> int:
         """The N of this cell's In[N]. While a cell runs, IPython's own counter is one further, but for older versions."""
@@ -94,3 +110,16 @@ class RemoteMagics(Magics):
 def _unquoted(texts: list[str] | None) -> list[str] | None:
     """IPython leaves quotation marks where they are."""
     return None if texts is None else [text.strip("\"'") for text in texts]
+
+
+def _split(line: str) -> tuple[str, str]:
+    """The options that a line begins with, and the expression behind them, as it is."""
+    parser: argparse.ArgumentParser = RemoteMagics.remote.parser  # type: ignore[attr-defined] # pyright: ignore
+    actions, end = parser._option_string_actions, 0
+    while (found := _WORD.match(line, end)) is not None and (
+        action := actions.get(found[1].partition("=")[0])
+    ) is not None:
+        end = found.end()
+        if action.nargs != 0 and "=" not in found[1] and (value := _WORD.match(line, end)) is not None:
+            end = value.end()
+    return line[:end], line[end:].strip()

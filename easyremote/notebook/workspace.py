@@ -12,8 +12,9 @@ from easyremote.client import Client
 from easyremote.cluster import LocalCluster
 from easyremote.errors import EasyRemoteError, NoNodeAvailable, UsageError
 from easyremote.model import NodeInfo
-from easyremote.notebook.cells import close_session
+from easyremote.notebook.cells import close_session, submit_cell
 from easyremote.notebook.display import NotebookPresenter
+from easyremote.notebook.places import Places
 from easyremote.remote_node import RemoteNode
 
 
@@ -26,6 +27,7 @@ class Workspace:
     session_id: str = field(default_factory=lambda: secrets.token_hex(8))
     session_node: str = ""  # where %%remote cells without -n run
     session_nodes: set[str] = field(default_factory=set)  # where this notebook's namespaces live
+    places: Places = field(default_factory=Places)  # what these namespaces have of the notebook's names
     bound: dict[str, Any] = field(default_factory=dict)  # names that were put into the notebook
 
     def start(self, nodes: int = 1, slots: int | None = None, port: int = 0) -> bool:
@@ -51,6 +53,7 @@ class Workspace:
         nodes, self.session_nodes = self.session_nodes, set()
         self.client = self.cluster = None
         self.session_node = ""
+        self.places.forget()
         lifetime.closed(self)
         if client is not None:
             for node in sorted(nodes) if cluster is None else ():  # those of a cluster end with it
@@ -85,13 +88,28 @@ class Workspace:
         nodes = tuple(node.node_id for node in client.list_nodes())
         return RemoteNode(client, nodes) if nodes else None
 
-    def choose_node(self, wanted: str = "") -> str:
-        """The node for a cell: the wanted one, else the one that holds this notebook's session, else the least busy."""
-        node = self._choose(wanted)
+    def choose_node(self, wanted: str = "", **options: Any) -> str:
+        """The node for a cell: the wanted one, else the one that holds this notebook's session.
+
+        Where there is no session yet the least busy node gets it; with options that say what it needs, or a strategy, the one
+        that the gateway finds (see `Client.with_options`). Raises NoNodeAvailable, NodeGone, InsufficientResources.
+        """
+        node = self._choose(wanted, options)
         self.session_nodes.add(node)
         return node
 
-    def _choose(self, wanted: str) -> str:
+    def start_afresh(self, node: str = "") -> None:
+        """End this notebook's session on this node, or the one of cells without -n. The next cell begins a new one."""
+        node = node or self.session_node
+        if not node:
+            return
+        if node in self.session_nodes:
+            close_session(self.require_client(), node, self.session_id)
+        self.places.forget(node)
+        if node == self.session_node:
+            self.session_node = ""
+
+    def _choose(self, wanted: str, options: dict[str, Any]) -> str:
         client = self.require_client()
         if wanted:
             return client.get_node_status(wanted).node_id
@@ -101,8 +119,14 @@ class Workspace:
                 f"no node is connected to {self.address}; start one with `easyremote join {self.address}` in a terminal there"
             )
         if self.session_node not in nodes:
-            self.session_node = min(nodes.values(), key=_busyness).node_id
+            self.session_node = self._placed(client, options) if options else min(nodes.values(), key=_busyness).node_id
         return self.session_node
+
+    def _placed(self, client: Client, options: dict[str, Any]) -> str:
+        """Where the gateway begins the session: an empty cell goes there first."""
+        call = submit_cell(client, "", node="", session_id=self.session_id, name="a new session", options=options)
+        call.result()
+        return call.node
 
     def _kernel_ends(self) -> None:
         self.stop()

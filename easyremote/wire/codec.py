@@ -128,8 +128,8 @@ unpickle = pickle.loads
 """A value from a stream that `pickled_small` made."""
 
 
-def encode(value: Any, name: str = "value") -> Encoded:
-    """Pickle a value. `name` is what the error calls it.
+def encode(value: Any, name: str = "value", pickler: type[cloudpickle.Pickler] | None = None) -> Encoded:
+    """Pickle a value. `name` is what the error calls it. `pickler`: instead of the usual one.
 
     Raises UnpicklableError, whose `path` leads to the part at fault.
     """
@@ -138,7 +138,7 @@ def encode(value: Any, name: str = "value") -> Encoded:
     buffers: list[pickle.PickleBuffer] = []
     try:
         with io.BytesIO() as stream:
-            _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+            (pickler or Pickler)(stream, protocol=5, buffer_callback=buffers.append).dump(value)
             data = stream.getvalue()
         return Encoded(PICKLE, [data, *(_raw(buffer) for buffer in buffers)])
     except UsageError:  # says by itself what is wrong
@@ -150,7 +150,7 @@ def encode(value: Any, name: str = "value") -> Encoded:
 def encode_whole(value: Any) -> Encoded:
     """The same with its buffers inside the pickle stream, for one that has thousands."""
     with io.BytesIO() as stream:
-        _Pickler(stream, protocol=5).dump(value)
+        Pickler(stream, protocol=5).dump(value)
         return Encoded(PICKLE, [stream.getvalue()])
 
 
@@ -163,7 +163,9 @@ def _code_with_its_file(code: CodeType) -> Any:
     return make, tuple(code.co_filename if isinstance(arg, str) and arg == "<dynamic-code>" else arg for arg in args)
 
 
-class _Pickler(cloudpickle.Pickler):
+class Pickler(cloudpickle.Pickler):
+    """What `encode` pickles with. A face may have one of its own."""
+
     dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code_with_its_file}, _reducers)
 
 

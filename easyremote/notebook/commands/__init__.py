@@ -16,7 +16,8 @@ _GROUPS = (connecting, inviting, looking, shipping, working)
 
 _MORE = """\
 
-%%remote [-n NODE] [-i a,b] [-o c]          run the cell on a node; %%remote? tells more
+%%remote [-n NODE] [-o c] [--gpus N] ...     run the cell on a node; %%remote -h tells more
+x = %remote EXPRESSION                      the value of an expression there
 
 `start` and `connect` bind `client` and `node` where these names are free:
     @node.register                          ship the function below; run the cell again to replace it
