@@ -257,8 +257,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         try:
             async for _ in self._events_async(collect=True):
                 pass
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             self._left("the task that awaited it was cancelled")
+            self._explain_cancelled(cancelled)
             raise
         value, error = self._resolve()
         if error is not None:
@@ -269,6 +270,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     def __iter__(self) -> Iterator[Any]:
         """Each item as it arrives; of a plain function its one result."""
+        return interrupts.loops.began(self._items())
+
+    def _items(self) -> Generator[Any, None, None]:
         self._is_awaited = True
         try:
             while (opened := self._opened(None)) is not None:
@@ -290,8 +294,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._used_up(opened)
             for value in self._last():
                 yield value
-        except (GeneratorExit, asyncio.CancelledError):
+        except (GeneratorExit, asyncio.CancelledError) as error:
             self._left("its consumer left the loop")
+            self._explain_cancelled(error)
             raise
 
     def _last(self) -> list[Any]:
@@ -353,6 +358,12 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if self.cancel("interrupted"):
             interrupts.stopped(lambda: self._cancel_remote(self, "interrupted twice", True))
         interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: '{self.function}'{where} was stopped"]  # type: ignore[attr-defined]
+
+    def _explain_cancelled(self, error: BaseException) -> None:
+        """A notebook whose stop button ended an `await` shows what became of the call, and not where it was awaited."""
+        became = "was stopped" if self._outcome is not None else "goes on"
+        text = f"{type(error).__name__}: '{self.function}' {became}"
+        error._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
 
     def _next(self, until: float | None) -> _Arrived | None:
         """The next event with values, which its taker says to be `_consumed`; None at the end. Others are presented."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import hedging, jobs, joining, needs
+from easyremote import hedging, interrupts, jobs, joining, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import Call
 from easyremote.captures import CaptureExplanation, ShippedModule
@@ -218,8 +218,11 @@ class Client:
         if self._options.durable:
             raise UsageError("map makes no jobs; submit_jobs does, and takes the same arguments")
         if as_completed:
-            return _as_completed(self._starter(function), zip(*iterables, strict=False))
-        return ordered(self._connection, self._map_target(function), self._new_silent, zip(*iterables, strict=False))
+            results = _as_completed(self._starter(function), zip(*iterables, strict=False))
+        else:
+            arguments = zip(*iterables, strict=False)
+            results = ordered(self._connection, self._map_target(function), self._new_silent, arguments)
+        return interrupts.loops.began(results)
 
     def _map_target(self, function: str | Callable[..., Any]) -> Callable[[tuple[Any, ...]], Target]:
         """The target of a map, made and checked with the first of its arguments."""
@@ -686,7 +689,9 @@ def _title(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))[:200]
 
 
-def _as_completed(begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+def _as_completed(
+    begin: Callable[[tuple[Any, ...]], Call[Any]], arguments: Iterable[tuple[Any, ...]]
+) -> Generator[Any, None, None]:
     open_calls: set[Call[Any]] = set()
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

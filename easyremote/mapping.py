@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from easyremote.bundling import MAX_TASK_BYTES, Target
@@ -38,7 +38,7 @@ def ordered(
     target_for: Callable[[Arguments], Target],
     new_call: NewCall,
     arguments: Iterator[Arguments],
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """The results in the order of the arguments, which are read as they are needed."""
     first = next(arguments, None)
     if first is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from easyremote import reporting
+from easyremote.notebook import stop_button
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 from easyremote.notebook.remote_magic import RemoteMagics
@@ -20,6 +21,7 @@ def load_ipython_extension(ipython: Any) -> None:
     unload_ipython_extension(ipython)
     ipython.register_magics(*_MAGICS)
     reporting.bar_here = local_bar
+    stop_button.install(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
@@ -32,3 +34,4 @@ def unload_ipython_extension(ipython: Any) -> None:
     for magics in _MAGICS:
         ipython.magics_manager.registry.pop(magics.__name__, None)
     reporting.bar_here = None
+    stop_button.uninstall(ipython)

@@ -66,3 +66,41 @@ def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, pag
     page.run(4)
     page.wait_for_text("stopped the gateway")
     assert page.errors == []
+
+
+def test_a_cell_in_the_background_fills_its_own_output_and_its_button_cancels_it(lab: Lab, page: Page) -> None:
+    """C37, C38."""
+    cells = [
+        "%load_ext easyremote\n%easyremote start --nodes 2",
+        "%%remote --bg --apart\nimport time\nimport matplotlib.pyplot as plt\nfrom easyremote import track\n"
+        "for step in track(range(60), 'epochs'):\n    time.sleep(0.05)\n    if step % 20 == 0: print('loss', 1 / (step + 1))\n"
+        "plt.figure(figsize=(4, 1.6))\nplt.plot([1 / (step + 1) for step in range(60)]);",
+        "%%remote --bg --apart -n node-2\nimport time\nfor step in range(10_000):\n    print('step', step)\n    time.sleep(0.5)",
+        "import time\nfor second in range(300):\n    print('this notebook is busy', second)\n    time.sleep(0.2)",
+        "%easyremote jobs",
+        "%easyremote stop",
+    ]
+    lab.write("background.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
+    page.open(lab.page_url("background.ipynb"))
+    for index in (1, 2, 3, 4):
+        page.run(index)
+    page.wait_for_text("this notebook is busy 2")
+    page.wait_for_text("step 1")
+    assert "busy" not in page.output(2).text_content() + page.output(3).text_content()
+    page.output(3).locator("button", has_text="Cancel").click()  # while the kernel is busy
+    wait_until(lambda: "cancelled" in page.output(3).text_content())
+    wait_until(lambda: "succeeded" in page.output(2).text_content())
+    assert "busy" in page.output(4).text_content() and "step" not in page.output(4).text_content()
+    page.press("notebook:interrupt-kernel")
+    page.wait_for_text("KeyboardInterrupt")
+    page.run(3)
+    wait_until(lambda: "running" in page.output(3).text_content() and "step 1" in page.output(3).text_content())
+    page.run(5)
+    wait_until(lambda: page.output(5).locator("table tbody tr").count() == 3)
+    page.screenshots("background", height=1500)
+    assert page.figure_width(2) > 200
+    assert page.output(2).locator("button").count() == 0 and page.output(3).locator("button").count() == 1
+    page.run(6)
+    page.wait_for_text("stopped the gateway")
+    wait_until(lambda: "cut off" in page.output(3).text_content())
+    assert page.errors == []
