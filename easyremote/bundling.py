@@ -106,7 +106,7 @@ class Bundle:
         self._members = members
         self._again = again
         self._done = 0  # tasks whose end has come
-        self._node = ""
+        self._node = self._version = ""
         self._attempt = 0
         for number, (call, _) in enumerate(members):
             call._bundle = self, number
@@ -123,6 +123,7 @@ class Bundle:
     def _arrive(self, event: pb.Event, encoded: codec.Encoded | None) -> bool:
         if event.HasField("started"):
             self._node = event.started.node_id
+            self._version = event.started.version
         self._attempt = event.attempt
         body = event.WhichOneof("body")
         if body == "items":
@@ -155,6 +156,7 @@ class Bundle:
 
     def _end_one(self, outcome: bytes | codec.Encoded | pb.ErrorInfo) -> None:
         if self._done < len(self._members):
+            self._members[self._done][0].function_version = self._version
             self._members[self._done][0]._complete(outcome, self._node, self._attempt)
             self._done += 1
 

@@ -81,8 +81,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     The result of a generator function is the list of its items. A stream's producer waits while nobody takes its items.
 
-    Attributes: `call_id` (32 hex digits), `function` (its name), `node` (where it runs, once known), `attempt`, `state`
-    ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s` (how long it ran, once it ended).
+    Attributes: `call_id` (32 hex digits), `function` (its name), `node` (where it runs, once known), `function_version` (of the
+    code that runs there, once known), `attempt`, `state` ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s`
+    (how long it ran, once it ended).
     """
 
     # A burst makes thousands of calls, and the garbage collector walks through all that they hold. So a call begins with nothing
@@ -103,6 +104,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _exception = None
 
     node = ""
+    function_version = ""
     attempt = 0
     run_s = 0.0
     _kind: int = pb.FUNCTION_KIND_UNSPECIFIED
@@ -517,6 +519,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._enqueue(told)
                 self._bound("output", told)
             self.node = event.started.node_id
+            self.function_version = event.started.version
             self._kind = event.started.kind
         self.attempt = max(self.attempt, event.attempt)
 

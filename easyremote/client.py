@@ -25,6 +25,7 @@ from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, No
 from easyremote.options import CallOptions
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
+from easyremote.registering import Registrations
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
 from easyremote.shipping import Shipment
@@ -77,6 +78,7 @@ class Client:
         self._known: dict[str, introspect.KnownFunction] = {}
         self._times: dict[str, CallTime] = {}
         self._targets: dict[str, tuple[pb.FunctionSpec, Target]] = {}
+        self.registrations = Registrations(self.modules_for)
         self._hedged: dict[str, hedging.Durations] = {}
         lifetime.client_made()
 
@@ -410,9 +412,17 @@ class Client:
         return answer.tokens
 
     def list_functions(self) -> list[FunctionInfo]:
-        """The functions that can be called, by name."""
+        """The functions that can be called, by name, and whether they are what this client has (`is_stale`, `stale_nodes`)."""
         answer = self._connection.query(pb.Query(list_functions=pb.Query.ListFunctions()))
-        return [function_info(record) for record in answer.functions]
+        return [self.registrations.judged(function_info(record)) for record in answer.functions]
+
+    def refresh(self) -> list[str]:
+        """Register those functions again that this client registered and of which something has changed since: a helper, a
+        constant, a shipped module. Gives their names. Raises what registering raises."""
+        stale = self.registrations.stale()
+        for registration in stale:
+            registration.again()
+        return [registration.spec.name for registration in stale]
 
     def explain(self, function: str | Callable[..., Any], **options: Any) -> Explanation:
         """Where a call of this function could run, what is in the way at each node, what would change it, and when.

@@ -133,7 +133,7 @@ class Copy:
     def __init__(self, race: Race, call_id: bytes) -> None:
         self._id = call_id
         self.race = race
-        self.node = ""
+        self.node = self.version = ""
         self.kept: deque[tuple[pb.Event, codec.Encoded | None]] = deque(maxlen=_KEPT_EVENTS)
         self.failure: pb.Event | pb.ErrorInfo | BaseException | None = None
 
@@ -176,7 +176,7 @@ class Race:
         if self._is_over:
             return True
         if event.HasField("started"):
-            copy.node = event.started.node_id
+            copy.node, copy.version = event.started.node_id, event.started.version
         body = event.WhichOneof("body")
         if body in UNREPEATABLE:  # it is a stream after all
             self._end(copy)
@@ -201,6 +201,7 @@ class Race:
         for kept in copy.kept:  # what it printed is shown only now, as the first copy printed the same
             self.call._arrive(*kept)
         self.call.node = copy.node or self.call.node
+        self.call.function_version = copy.version or self.call.function_version
         self.call._arrive(event, encoded)
 
     def failed(self, copy: Copy, failure: pb.Event | pb.ErrorInfo | BaseException) -> None:

@@ -155,6 +155,9 @@ class FunctionInfo(Record):
 
     `needs`: what each of its calls needs, as it was declared (`gpus`, `gpu_memory`, …). `max_concurrency`: how many of them a
     node has at work at once; 0: as many as it has slots. `requirements`, `python`: what it runs with, where that was said.
+    `versions`: what each node has. `is_stale`: what it uses here has changed since this client registered it, so no node has it
+    as it is here. `stale_nodes`: those whose version isn't the one that it has here, or, where this client didn't register it,
+    the one in `version`.
     """
 
     name: str
@@ -168,6 +171,9 @@ class FunctionInfo(Record):
     max_concurrency: int = 0
     requirements: tuple[str, ...] = ()
     python: str = ""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    is_stale: bool = False
+    stale_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

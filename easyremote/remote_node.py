@@ -15,7 +15,9 @@ from easyremote.execution.environments.uv import BUILD_TIMEOUT_S
 from easyremote.model import NodeInfo
 from easyremote.needs import FunctionNeeds, of_function
 from easyremote.options import CallOptions
+from easyremote.registering import Registration
 from easyremote.retrying import RetryOn
+from easyremote.runtime import random_id
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -83,11 +85,11 @@ class RemoteNode:
         """Ship a function there, with what it needs from here. It runs in worker processes, by its name, until the node ends.
 
         Works as a decorator, with and without arguments, and returns the function as it is. Registering a name again replaces
-        it for the calls from then on. `idempotent`, `retries`, `retry_on` and `backoff` hold for calls that don't say
-        themselves, as with `ComputeNode.register`; with `batch`, one run takes several calls, as there. So does what each call
-        needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`, `max_concurrency`. `requirements` and `python` say what
-        it runs with there; the environment is built before this returns. Raises UnpicklableError, EnvironmentMismatch,
-        EnvironmentFailed.
+        it for the calls from then on: on all of these nodes, or, where one refuses or is away, on none. `idempotent`, `retries`,
+        `retry_on` and `backoff` hold for calls that don't say themselves, as with `ComputeNode.register`; with `batch`, one run
+        takes several calls, as there. So does what each call needs: `slots`, `cpus`, `memory`, `gpus`, `gpu_memory`, `labels`,
+        `max_concurrency`. `requirements` and `python` say what it runs with there; the environment is built before this returns.
+        Raises UnpicklableError, EnvironmentMismatch, EnvironmentFailed.
         """
         rule, wanted = retrying.rule(retries, retry_on, backoff), of_function(needs)
         if function is None:
@@ -111,16 +113,32 @@ class RemoteNode:
             function, chosen, shipped=True, load_balancing=load_balancing, idempotent=idempotent, retry=rule, **wanted
         )
         declare(spec, function, batch, batch_wait, batch_split)
-        shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
-        self._everywhere(f"register {chosen}", shipped)
-        self._client.forget_signature(chosen)
+        self._offer(function, spec)
         return function
+
+    def _offer(self, function: Callable[..., Any], declared: pb.FunctionSpec) -> None:
+        """Have all these nodes offer it, or, where one of them refuses or is away, leave all as they are."""
+        spec = pb.FunctionSpec()
+        spec.CopyFrom(declared)
+        name = spec.name
+        if len(self.node_ids) == 1:
+            shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
+            self._everywhere(f"register {name}", shipped)
+        else:
+            spec.staged = random_id().hex()
+            shipped = introspect.ship(function, pb.Code.KIND_STAGE, spec, self._client.modules_for)
+            self._everywhere(f"register {name}", shipped)
+            staged = pb.FunctionSpec(name=name, staged=spec.staged)
+            self._everywhere(f"register {name}", (pb.Code(kind=pb.Code.KIND_COMMIT, spec=staged), codec.encode(None)))
+        self._client.forget_signature(name)
+        self._client.registrations.add(Registration(function, spec, functools.partial(self._offer, function, declared)))
 
     def unregister(self, name: str) -> None:
         """Take a function away. Calls that are running end as they would have."""
         code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
         self._everywhere(f"unregister {name}", (code, codec.encode(None)))
         self._client.forget_signature(name)
+        self._client.registrations.remove(name)
 
     def call(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`Client.call`, here. With several nodes: on any of them that the gateway chooses."""

@@ -78,6 +78,9 @@ _STOP_GRACE_S = 0.5
 _COLLECT_S = 1.0
 """A node that has drained for as long as it may waits so much longer for results to be collected, and no longer for calls."""
 
+_MAX_STAGED = 64
+"""Functions that wait until all nodes that are to offer them have them too; further ones push out the oldest."""
+
 _ZOMBIE_AFTER_S = 1.0
 """A thread that was interrupted and hasn't ended by then is given up; it goes on until its C code returns."""
 
@@ -147,6 +150,7 @@ class Engine:
         self._approver = approver
         self._runs: dict[tuple[bytes, int], _Run] = {}
         self._threads = ThreadPool(2 * state.slots, f"easyremote-{node_id}")
+        self._staged: dict[str, Registered] = {}
         self._modules = ModuleFolder()
         told = {
             "secrets": (endpoint.token,),
@@ -688,8 +692,10 @@ class Engine:
             raise EnvironmentMismatch(
                 f"this code was made by Python {code.python}; node '{self.node_id}' has {python_minor()} and can't load it"
             )
-        if code.kind == pb.Code.KIND_REGISTER:
+        if code.kind in (pb.Code.KIND_REGISTER, pb.Code.KIND_STAGE):
             await self._register_shipped(attempt_run)
+        elif code.kind == pb.Code.KIND_COMMIT:
+            await self._commit(attempt_run)
         elif code.kind == pb.Code.KIND_UNREGISTER:
             if self.functions.pop(code.spec.name, None) is None:
                 raise UsageError(f"node '{self.node_id}' offers no function '{code.spec.name}'")
@@ -751,7 +757,26 @@ class Engine:
         code.kind = pb.Code.KIND_CALLABLE
         code.ClearField("payload")
         await self.environments.for_code(code, self.teller(attempt_run))  # what can't be built is told now
-        self.functions[code.spec.name] = Registered(code.spec, code=(code, encoded))
+        registered = Registered(code.spec, code=(code, encoded))
+        if submit.code.kind == pb.Code.KIND_STAGE:
+            self._staged[code.spec.staged] = registered
+            if len(self._staged) > _MAX_STAGED:
+                self._staged.pop(next(iter(self._staged)))
+        else:
+            self.functions[code.spec.name] = registered
+            await self.offers_changed()
+        self._succeed(attempt_run)
+
+    async def _commit(self, attempt_run: _Run) -> None:
+        """Offer what was staged, in the place of what had its name."""
+        spec = attempt_run.attempt.submit.code.spec
+        registered = self._staged.pop(spec.staged, None)
+        if registered is None or registered.spec.name != spec.name:
+            raise UsageError(
+                f"node '{self.node_id}' has no '{spec.name}' put aside: it began anew meanwhile; register it again"
+            )
+        registered.spec.staged = ""
+        self.functions[spec.name] = registered
         await self.offers_changed()
         self._succeed(attempt_run)
 

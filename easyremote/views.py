@@ -31,7 +31,13 @@ def function_info(record: pb.FunctionRecord) -> FunctionInfo:
         max_concurrency=spec.max_concurrency,
         requirements=tuple(spec.environment.requirements),
         python=spec.environment.python,
+        versions=dict(sorted(record.versions.items())),
+        stale_nodes=tuple(sorted(node for node in record.versions if _differs(record, node))) if spec.shipped else (),
     )
+
+
+def _differs(record: pb.FunctionRecord, node: str) -> bool:
+    return record.versions[node] != record.spec.version
 
 
 def token_info(record: pb.TokenRecord) -> TokenInfo:

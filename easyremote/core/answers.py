@@ -38,6 +38,8 @@ def answer(query: pb.Query, access: Access, placing: Placing, gateway: pb.Gatewa
 def _function_record(name: str, nodes: Iterable[Node]) -> pb.FunctionRecord:
     offering = [node for node in nodes if name in node.offers]
     record = pb.FunctionRecord(nodes=[node.node_id for node in offering])
+    for node in offering:
+        record.versions[node.node_id] = node.offers[name].version
     if offering:
         record.spec.CopyFrom(offering[-1].offers[name])
     return record

@@ -26,6 +26,7 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 APPROVE_MODES = ("", "ask")
 
 _LOOK_EVERY_S = 0.2
+_KEEP = "and keep a function"
 
 
 class Terminal:
@@ -167,7 +168,7 @@ def _read_code(kind: int, code: codec.Encoded) -> Reading:
 def _name_of(submit: pb.Submit) -> str:
     if not submit.HasField("code"):
         return f"the function '{submit.function}'"
-    what = {pb.Code.KIND_CELL: "a cell", pb.Code.KIND_REGISTER: "and keep a function"}.get(
+    what = {pb.Code.KIND_CELL: "a cell", pb.Code.KIND_REGISTER: _KEEP, pb.Code.KIND_STAGE: _KEEP}.get(
         submit.code.kind, "a function"
     )
     return f"{what} '{submit.code.spec.name}'"

@@ -26,7 +26,7 @@ MAX_PARTS = 2000
 IN_BAND_BYTES = 1 << 20
 """A captured value counts into the version with all it holds up to this size, and by its type and size beyond it."""
 
-BUFFER_BYTES = 32 << 20
+BUFFER_BYTES = 8 << 20
 """The same of what lies in buffers of arrays, which costs far less to look at."""
 
 _SKIPPED = frozenset(

@@ -168,11 +168,15 @@ class Shipping(Protocol):
     def bundle(self) -> Any: ...
 
 
+Ships = Callable[[Iterable[str]], Shipping]
+"""Tells which modules go along with code that needs these."""
+
+
 def ship(
     function: Callable[..., Any],
     kind: pb.Code.Kind,
     spec: pb.FunctionSpec,
-    shipping: Callable[[Iterable[str]], Shipping] | None = None,
+    shipping: Ships | None = None,
 ) -> tuple[pb.Code, codec.Encoded]:
     """The function as a payload for another Python of the same minor version, with the cells' source for its tracebacks.
 
@@ -183,10 +187,7 @@ def ship(
     walk = Dependencies((_called(function), function))
     shipment = shipping(walk.modules) if shipping is not None else None
     encoded = payload_of(function, walk, shipment)
-    spec.version = walk.version(shipment.versions if shipment is not None else None)
-    if spec.HasField("environment"):
-        parts = [spec.version.encode(), spec.environment.SerializeToString(deterministic=True)]
-        spec.version = digest_of(parts)[:VERSION_DIGITS]
+    spec.version = _version(walk, shipment, spec)
     code = pb.Code(
         kind=kind,
         spec=spec,
@@ -212,11 +213,18 @@ def payload_of(function: Callable[..., Any], walk: Dependencies, shipment: Shipp
     return codec.encode(content, _called(function))
 
 
-def version_of(function: Callable[..., Any], shipping: Callable[[Iterable[str]], Shipping] | None = None) -> str:
+def version_of(function: Callable[..., Any], spec: pb.FunctionSpec | None = None, shipping: Ships | None = None) -> str:
     """Changes with the function's code, with that of every helper, the value of every constant and the files of every shipped
-    module that it reaches."""
+    module that it reaches, and with its environment."""
     walk = Dependencies((_called(function), function))
-    return walk.version(shipping(walk.modules).versions if shipping is not None else None)
+    return _version(walk, shipping(walk.modules) if shipping is not None else None, spec)
+
+
+def _version(walk: Dependencies, shipment: Shipping | None, spec: pb.FunctionSpec | None) -> str:
+    version = walk.version(shipment.versions if shipment is not None else None)
+    if spec is None or not spec.HasField("environment"):
+        return version
+    return digest_of([version.encode(), spec.environment.SerializeToString(deterministic=True)])[:VERSION_DIGITS]
 
 
 def _called(function: Any) -> str:

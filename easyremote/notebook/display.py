@@ -47,11 +47,23 @@ def functions_table(functions: list[FunctionInfo], caption: str = "") -> Table:
             foreign.name(f"{item.name}{item.signature}"),
             item.kind,
             foreign.name(", ".join(item.nodes)),
+            foreign.name(item.version),
+            foreign.name(_state(item), 300),
             foreign.name(item.doc.split("\n")[0], 80),
         ]
         for item in functions
     ]
-    return Table(caption, ["function", "kind", "nodes", "what it does"], rows, "no function is registered")
+    columns = ["function", "kind", "nodes", "version", "state", "what it does"]
+    kept = [n for n, name in enumerate(columns) if name != "state" or any(row[n] for row in rows)]
+    shown = [[row[n] for n in kept] for row in rows]
+    return Table(caption, [columns[n] for n in kept], shown, "no function is registered")
+
+
+def _state(item: FunctionInfo) -> str:
+    """What is to be done about a function that isn't what the notebook has."""
+    if item.is_stale:
+        return "stale: what it uses has changed here; run its cell again, or %easyremote refresh"
+    return f"another version on {', '.join(item.stale_nodes)}" if item.stale_nodes else ""
 
 
 def _percent(value: float | None) -> str:

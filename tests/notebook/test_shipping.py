@@ -39,3 +39,23 @@ def test_a_module_beside_the_notebook_goes_along_and_an_edit_too(shared_kernel: 
     shared_kernel.ok("%easyremote ship --auto on")
     assert shared_kernel.ok("client.call(use, 2)").result == "1002"
     shared_kernel.ok("%easyremote ship --auto off")
+
+
+def test_a_stale_function_is_marked_and_registered_again_by_hand_or_by_itself(shared_kernel: Kernel) -> None:
+    """C4: in a notebook, where only the helper's cell was run again."""
+    shared_kernel.ok("def rate(x): return x * 2")
+    shared_kernel.ok("@node.register\ndef priced(x): return rate(x)")
+    assert "stale" not in shared_kernel.ok("%easyremote functions").displays[-1]["text/plain"]
+    shared_kernel.ok("def rate(x): return x * 3")
+    assert "stale" in shared_kernel.ok("%easyremote functions").displays[-1]["text/html"]
+    assert "priced" in shared_kernel.ok("%easyremote refresh").text
+    assert shared_kernel.ok("client.call('priced', 1)").result == "3"
+    assert "stale" not in shared_kernel.ok("%easyremote functions").displays[-1]["text/plain"]
+
+    shared_kernel.ok("%easyremote refresh --auto on")
+    assert "priced" in shared_kernel.ok("def rate(x): return x * 4").text
+    assert shared_kernel.ok("client.call('priced', 1)").result == "4"
+    shared_kernel.ok("%easyremote refresh --auto off")
+    shared_kernel.ok("def rate(x): return x * 5")
+    assert shared_kernel.ok("client.call('priced', 1)").result == "4"
+    shared_kernel.ok("node.unregister('priced')")

@@ -13,7 +13,7 @@ from easyremote.notebook.display import functions_table, nodes_table
 HELP = (
     ("status", "the gateway and its nodes"),
     ("nodes", "the nodes"),
-    ("functions", "the functions that can be called"),
+    ("functions", "the functions that can be called, and whether they are stale"),
 )
 
 

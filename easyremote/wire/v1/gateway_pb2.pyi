@@ -344,7 +344,7 @@ class AttemptState(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole", "environment")
+    __slots__ = ("name", "version", "kind", "parameters", "has_signature", "doc", "shipped", "load_balancing", "max_concurrency", "needs", "idempotent", "retry", "batch", "batch_wait_s", "batch_whole", "staged", "environment")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -360,6 +360,7 @@ class FunctionSpec(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     BATCH_WHOLE_FIELD_NUMBER: _ClassVar[int]
+    STAGED_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
@@ -376,8 +377,9 @@ class FunctionSpec(_message.Message):
     batch: int
     batch_wait_s: float
     batch_whole: bool
+    staged: str
     environment: Environment
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ..., batch: _Optional[int] = ..., batch_wait_s: _Optional[float] = ..., batch_whole: _Optional[bool] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., has_signature: _Optional[bool] = ..., doc: _Optional[str] = ..., shipped: _Optional[bool] = ..., load_balancing: _Optional[bool] = ..., max_concurrency: _Optional[int] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., idempotent: _Optional[bool] = ..., retry: _Optional[_Union[RetryRule, _Mapping]] = ..., batch: _Optional[int] = ..., batch_wait_s: _Optional[float] = ..., batch_whole: _Optional[bool] = ..., staged: _Optional[str] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
 
 class RetryRule(_message.Message):
     __slots__ = ("retries", "retries_set", "retry_on", "backoff_s")
@@ -753,12 +755,16 @@ class Code(_message.Message):
         KIND_REGISTER: _ClassVar[Code.Kind]
         KIND_UNREGISTER: _ClassVar[Code.Kind]
         KIND_CLOSE_SESSION: _ClassVar[Code.Kind]
+        KIND_STAGE: _ClassVar[Code.Kind]
+        KIND_COMMIT: _ClassVar[Code.Kind]
     KIND_UNSPECIFIED: Code.Kind
     KIND_CALLABLE: Code.Kind
     KIND_CELL: Code.Kind
     KIND_REGISTER: Code.Kind
     KIND_UNREGISTER: Code.Kind
     KIND_CLOSE_SESSION: Code.Kind
+    KIND_STAGE: Code.Kind
+    KIND_COMMIT: Code.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -1355,12 +1361,21 @@ class NodeRecord(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ..., draining: _Optional[str] = ..., resting: _Optional[_Iterable[_Union[NodeRecord.Resting, _Mapping]]] = ...) -> None: ...
 
 class FunctionRecord(_message.Message):
-    __slots__ = ("spec", "nodes")
+    __slots__ = ("spec", "nodes", "versions")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SPEC_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     spec: FunctionSpec
     nodes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+    versions: _containers.ScalarMap[str, str]
+    def __init__(self, spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., nodes: _Optional[_Iterable[str]] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GatewayRecord(_message.Message):
     __slots__ = ("version", "uptime_s", "clients", "queued", "running")
