@@ -32,9 +32,16 @@ class _Line:
         return f"job {job} ({title}) {state}{more}{f'; {command}' if command else ''}"
 
     def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self, with_command: bool = True) -> str:
         job, title, state, more, command = map(html.escape, self._parts)
         dot = f'<span style="color:{_DOTS.get(state, "#888888")}">&#9679;</span>'
-        code = f'<span style="{MUTED}"> · <code style="background:none">{command}</code></span>' if command else ""
+        code = (
+            f'<span style="{MUTED}"> · <code style="background:none">{command}</code></span>'
+            if command and with_command
+            else ""
+        )
         return (
             f'<div style="{INDENT};font-size:0.92em;line-height:1.9">{dot} job <code style="background:none">{job}</code> '
             f'<span style="{MUTED}">{title}</span> <b style="font-weight:600">{state}</b>{more}{code}</div>'
@@ -79,7 +86,7 @@ class JobLine:
 
     def _update(self, line: _Line) -> None:
         if self._text is not None:
-            self._text.value = line._repr_html_()
+            self._text.value = line.html(with_command=False)  # the button stands for it
         bundle = self._bundle(line)
         if bundle is None:
             update_display(line, display_id=self._display_id)
@@ -116,9 +123,9 @@ def _widget(line: _Line, cancel: Callable[[Any], None]) -> tuple[Any, Any]:
 
     if getattr(running_ipython(), "kernel", None) is None:
         return None, None
-    text = ipywidgets.HTML(line._repr_html_())
+    text = ipywidgets.HTML(line.html(with_command=False))
     button = ipywidgets.Button(
-        description="Cancel", tooltip="Stop this job", layout={"width": "auto", "height": "26px"}
+        description="Cancel", tooltip="Stop this job", layout={"width": "86px", "height": "26px", "flex": "0 0 auto"}
     )
     button.on_click(cancel)
     return ipywidgets.HBox([text, button], layout={"align_items": "center", "overflow": "hidden"}), text

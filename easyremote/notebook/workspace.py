@@ -80,7 +80,7 @@ class Workspace:
 
     def jobs_remark(self) -> str:
         """What there is to say of a job that is made here."""
-        return "it ends with this kernel, as the gateway does" if self.cluster is not None else ""
+        return "ends with this kernel" if self.cluster is not None else ""
 
     def node_handle(self) -> RemoteNode | None:
         """A handle of all nodes that are there, or None."""

@@ -152,5 +152,7 @@ def test_detached_work_goes_on_as_a_job_that_attach_shows(kernel: Kernel, tmp_pa
         assert is_alive(pid_in(cell.text)) and client.jobs()[0].state == "running"
         kernel.ok("%easyremote cancel " + client.jobs()[0].id)
         wait_until(lambda: client.jobs()[0].state == "cancelled")
+        for wrong in ("on_interrupt='stay'", "on_interrupt='detach', durable=False"):
+            assert kernel.run(f"client.with_options({wrong})").error == "UsageError"
         cell = interrupted(kernel, "client.with_options(durable=True, on_interrupt='cancel').call(forever)")
         wait_until(lambda: client.jobs()[0].state == "cancelled")
