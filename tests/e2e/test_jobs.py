@@ -138,6 +138,28 @@ def test_a_shipped_function_can_be_a_job(client: Client, node: ComputeNode) -> N
     assert client.submit_job(lambda x: x * factor, 14).result(60) == 42
 
 
+def test_a_cell_can_be_a_job_in_a_namespace_that_lasts_or_in_one_of_its_own(client: Client, node: ComputeNode) -> None:
+    from easyremote.notebook.cells import close_session, submit_cell
+
+    def run(source: str, session_id: str) -> Job[Any]:
+        job = submit_cell(client.with_options(durable=True), source, node=node.node_id, session_id=session_id)
+        assert isinstance(job, Job)
+        return job
+
+    assert run("x = 40\nx + 1", "mine").result(60) == 41
+    again = run("x + 2", "mine")
+    assert again.result(60) == 42 and again.outcome()["names"] == {}
+    assert client.job(again.id).result(60) == 42 and client.jobs()[0].kind == "cell"
+    with pytest.raises(NameError):
+        run("x", "").result(60)
+    closing = run("import time\ntime.sleep(0.5)\nx", "mine")
+    wait_until(lambda: closing.status().state == "running")
+    close_session(client, node.node_id, "mine")  # its notebook has gone; the job in it goes on
+    assert closing.result(60) == 40
+    with pytest.raises(NameError):
+        run("x", "mine").result(60)
+
+
 def test_many_jobs_are_submitted_together(client: Client, node: ComputeNode) -> None:
     add(node)
     jobs = client.submit_jobs("add", range(300), range(300))

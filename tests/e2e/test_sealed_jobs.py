@@ -10,5 +10,5 @@ __all__ = ["sealing"]
 take(
     test_jobs,
     globals(),
-    "found_again|shipped|together|replayed|readers|outlive|killed|whose_node|large_arguments|twice",
+    "found_again|shipped|cell|together|replayed|readers|outlive|killed|whose_node|large_arguments|twice",
 )
