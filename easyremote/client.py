@@ -440,7 +440,7 @@ class Client:
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
         sealing = self._connection.sealing
-        if sealing is not None and sealing.is_wanted(submit.options.node_id):
+        if sealing.is_wanted(submit.options.node_id):
             sealing.explained(submit)
         answer = self._connection.query(pb.Query(explain=submit))
         if answer.HasField("error"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -27,13 +28,22 @@ _LAST_WORDS_BYTES = 2000
 class LocalCluster:
     """A gateway and `nodes` node processes, which end with this process, however it ends.
 
-    `slots`: calls that each node runs at once. `port`: the gateway's; any free one by default. Node processes are named
-    node-1, node-2, ….
+    `slots`: calls that each node runs at once. `port`: the gateway's; any free one by default. `bind`: where it listens, as
+    `Server` has it as `host`: on another address than loopback machines elsewhere can join, in TLS, with an invitation
+    (`client().invite()`), and `advertise` is what that tells them as its address. Node processes are named node-1, node-2, ….
 
     Raises UsageError for a number of nodes that can't be, EasyRemoteError with the process's own reason when one doesn't start.
     """
 
-    def __init__(self, nodes: int = 1, *, slots: int | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        slots: int | None = None,
+        port: int = 0,
+        bind: str = "127.0.0.1",
+        advertise: Sequence[str] = (),
+    ) -> None:
         if not 0 <= nodes <= 64:
             raise UsageError(f"a local cluster has 0 to 64 nodes, not {nodes}")
         self._children: list[_Child] = []
@@ -47,7 +57,9 @@ class LocalCluster:
             waiting = [self._spawn("node", f"node-{index + 1}") for index in range(nodes)]  # they start up side by side
             self._jobs = tempfile.TemporaryDirectory(prefix="easyremote-jobs-", ignore_cleanup_errors=True)
             journal = os.path.join(self._jobs.name, "jobs.sqlite")
-            ready = gateway.talk({"port": port, "token": None, "journal": journal})
+            ready = gateway.talk(
+                {"port": port, "token": None, "journal": journal, "bind": bind, "advertise": list(advertise)}
+            )
             self.address, self._token = ready["address"], ready["token"]
             for child in waiting:
                 child.tell({"address": self.address, "token": self._token, "node_id": child.name, "slots": slots})

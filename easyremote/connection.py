@@ -35,7 +35,7 @@ from easyremote.execution.failure import rebuild
 from easyremote.hedging import Copy, Race
 from easyremote.refs import Ref, RefTable, lost
 from easyremote.runtime import random_id, this_runtime
-from easyremote.sealing import Prepared, digest_of_code, open_fetched, sealed_payload, sealing_for
+from easyremote.sealing import Prepared, Sealing, digest_of_code, open_fetched, sealed_payload
 from easyremote.security.joining import Invitation
 from easyremote.shipping import Shipments
 from easyremote.transport.link import ACK_DELAY_S, Link
@@ -110,8 +110,8 @@ class Connection:
         self._shut_out: AuthError | None = None  # the gateway has ended this session, as its token isn't good any more
         self._close_lock = threading.Lock()
         self.is_closed = False
-        self.sealing = sealing_for(endpoint, self._admit)
-        self._core = core.ClientSession(random_id(), this_runtime(), seals=self.sealing is not None)
+        self.sealing = Sealing(endpoint.fingerprint or endpoint.address, endpoint.is_own, self._admit)
+        self._core = core.ClientSession(random_id(), this_runtime(), seals=True)
         shared_loop.hold()
         try:
             shared_loop.run(self._open())
@@ -162,7 +162,7 @@ class Connection:
     def prepared(self, target: Target, arguments: bytes | codec.Encoded) -> Arguments:
         """As the call is to have them: sealed, where it is to be sealed and they are large. Raises ConsentError."""
         sealing = self.sealing
-        if sealing is None or not sealing.is_wanted(target.options.node_id):
+        if not sealing.is_wanted(target.options.node_id):
             return arguments
         refusal = sealing.refusal(target.options.node_id)
         if refusal is not None:
@@ -303,7 +303,7 @@ class Connection:
         return self.may_unpickle or self._takes_sealed(node_id)
 
     def _takes_sealed(self, node_id: str = "") -> bool:
-        return self._trust.takes_sealed and self.sealing is not None and self.sealing.is_wanted(node_id)
+        return self._trust.takes_sealed and self.sealing.is_wanted(node_id)
 
     @property
     def is_connected(self) -> bool:
@@ -470,7 +470,7 @@ class Connection:
             submit.options.answers = True
             call._reply = self.reply
         self._calls[submit.call_id] = call
-        if self.sealing is not None or submit.refs:
+        if self.sealing.is_wanted() or target.sealed_code is not None or submit.refs or submit.arguments.seal_key:
             try:
                 self._seal(target, submit)
             except EasyRemoteError as error:
@@ -484,7 +484,7 @@ class Connection:
         sealing = self.sealing
         payloads = [submit.arguments, submit.code.payload]
         is_open = any(payload.HasField("blob") and not payload.seal_key for payload in payloads)
-        if sealing is not None and not is_open and sealing.is_wanted(submit.options.node_id):
+        if not is_open and sealing.is_wanted(submit.options.node_id):
             sealing.seal(submit, target.code_digest)
         elif any(payload.seal_key for payload in payloads) or any(ref.seal_key for ref in submit.refs):
             raise UsageError("the call is about sealed values, and no node takes sealed calls any more; make it again")
@@ -525,9 +525,8 @@ class Connection:
             elif isinstance(effect, core.ChunkCame):
                 self._transfers.chunk_came(WireChunk(effect.chunk))
             elif isinstance(effect, core.KeysCame):
-                if self.sealing is not None:
-                    self.sealing.keys_came(effect.keys)
-                    self._link.flush()
+                self.sealing.keys_came(effect.keys)
+                self._link.flush()
             elif isinstance(effect, core.HeldBack):
                 self._resume_timer = self._loop.call_later(effect.wait_s, self._resume)
             elif isinstance(effect, core.Rejected):
@@ -543,7 +542,7 @@ class Connection:
         call = self._calls.get(call_id)
         if call is None:
             return
-        if self.sealing is not None and self.sealing.is_sealed(call_id):
+        if self.sealing.is_sealed(call_id):
             try:
                 event = self.sealing.open(event)
             except SealError as error:
@@ -630,8 +629,7 @@ class Connection:
         self._transfers.release(call_id)
         if self._refs_of:
             self._refs_of.pop(call_id, None)
-        if self.sealing is not None:
-            self.sealing.ended(call_id)
+        self.sealing.ended(call_id)
         return self._calls.pop(call_id, None)
 
     def _schedule_acks(self) -> None:

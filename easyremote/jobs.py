@@ -410,7 +410,7 @@ async def fetch(connection: Connection, job_id: bytes, payload: pb.Payload) -> c
 
 def _opened(connection: Connection, job_id: bytes, event: pb.Event) -> pb.Event:
     """An event of a job as its node made it. Raises SealError."""
-    return event if connection.sealing is None else connection.sealing.open_of_job(event, job_id)
+    return connection.sealing.open_of_job(event, job_id)
 
 
 async def _cancel(tasks: list[asyncio.Task[pb.JobAnswer]]) -> None:
@@ -439,7 +439,7 @@ def submission(
         submit.code.payload.CopyFrom(payload)
         large = large + more
     sealing = connection.sealing
-    if sealing is not None and sealing.is_wanted(target.options.node_id):
+    if sealing.is_wanted(target.options.node_id):
         sealing.seal_job(submit, target.code_digest)
     return submit, large
 

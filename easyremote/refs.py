@@ -145,11 +145,8 @@ class RefTable:
             content_type=encoded.content_type,
         )
         self.check_room()
-        sealing = self._connection.sealing
-        if sealing is not None and sealing.is_wanted():
-            kept = self._sealed(ref, encoded)
-        else:
-            kept = self._values.get(ref.ref_id) or encoded.detached()
+        is_sealed = self._connection.sealing.is_wanted()
+        kept = self._sealed(ref, encoded) if is_sealed else self._values.get(ref.ref_id) or encoded.detached()
         self._connection.post(lambda: self._hold(ref, kept))
         return Ref(self, ref, kept)
 

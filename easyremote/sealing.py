@@ -1,7 +1,7 @@
 """What a client seals and opens: its epochs, the nodes that it trusts, and the calls of which it awaits sealed events.
 
-A client seals where a node demands it, at gateways that aren't this user's own; and from then on always at that gateway, so that
-one which hides its nodes gets nothing in clear. EASYREMOTE_SEAL=1 seals everywhere.
+A client seals where a node demands it. At a gateway that isn't this user's own it does so always from then on, so that one which
+hides its nodes gets nothing in clear; at its own, while such a node is here. EASYREMOTE_SEAL=1 seals everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from easyremote.wire.events import payload_of
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
-    from easyremote.discovery import Endpoint
     from easyremote.security.identity import Identity, PublicIdentity
     from easyremote.security.known_nodes import KnownNodes
     from easyremote.security.sealing import EventKey, Origin
@@ -56,13 +55,6 @@ _log = logging.getLogger("easyremote")
 def is_forced() -> bool:
     """Whether everything is to be sealed, on one machine as well."""
     return os.environ.get(SEAL_VARIABLE) == "1"
-
-
-def sealing_for(endpoint: Endpoint, admit: Callable[[Iterable[pb.Admission], bool], None]) -> Sealing | None:
-    """What seals the calls of a client of this gateway; None at this user's own, where there is nobody to hide them from."""
-    if endpoint.is_own and not is_forced():
-        return None
-    return Sealing(endpoint.fingerprint or endpoint.address, endpoint.is_own, admit)
 
 
 class Prepared(NamedTuple):
@@ -161,7 +153,7 @@ class Sealing:
                 if told.identity not in self._trusted and len(self._trusted) < MAX_NODES:
                     self._trusted[told.identity] = node
                     new.append(node)
-            self._is_required = self._is_required or bool(self._demanding)
+            self._is_required = self._is_required or (bool(self._demanding) and not self._is_own)
             if new:
                 self._admit([admission for epoch in self._epochs for admission in self._admissions(epoch, new)], False)
 
@@ -205,10 +197,10 @@ class Sealing:
             return True  # a file that can't be read is no reason to send anything in clear
 
     def is_wanted(self, node_id: str = "") -> bool:
-        """Whether a call is to be sealed. `node_id`: only there."""
+        """Whether a call is to be sealed. `node_id`: only there; at one without a key it can't be."""
         if self._is_required:
             return True
-        return bool(self._demanding) and (not node_id or node_id in self._demanding)
+        return bool(self._demanding) and (not node_id or node_id in self._nodes or node_id in self._demanding)
 
     def refusal(self, node_id: str) -> ConsentError | None:
         """Why no call goes to this node: its key isn't the one that is known."""
@@ -278,10 +270,10 @@ class Sealing:
 
     def ended(self, call_id: bytes) -> None:
         """Nothing more of the call is to be opened."""
+        if call_id not in self._open:
+            return
         with self._lock:
-            call = self._open.pop(call_id, None)
-            if call is None:
-                return
+            call = self._open.pop(call_id)
             epoch = call.epoch
             epoch.open_calls -= 1
             if not epoch.open_calls and epoch is not self._epochs[-1]:

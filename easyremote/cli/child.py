@@ -2,7 +2,8 @@
 
 It reads one line of JSON from standard input, starts, and writes one line of JSON to standard output:
 
-    gateway   {"port": 0, "token": null, "journal": …}                             {"address": …, "token": …, "pid": …}
+    gateway   {"port": 0, "token": null, "journal": …, "bind": …,
+               "advertise": […]}                                                   {"address": …, "token": …, "pid": …}
     node      {"address": …, "token": …, "node_id": …, "slots": …, "labels": …,
                "cpus": …, "memory": …, "gpus": …, "gpu_memory": …}                 {"node_id": …, "pid": …}
 
@@ -75,7 +76,11 @@ def _service(arguments: list[str]) -> tuple[Server | ComputeNode, dict[str, Any]
 
         request = _request()
         server = Server(
-            request.get("port", 0), token=request.get("token"), journal=request.get("journal", False)
+            request.get("port", 0),
+            request.get("bind") or "127.0.0.1",
+            token=request.get("token"),
+            journal=request.get("journal", False),
+            advertise=request.get("advertise") or (),
         ).start_background()
         return server, {"address": server.address, "token": server.token, "pid": os.getpid()}
     if arguments == ["node"]:

@@ -66,14 +66,14 @@ class Broker:
         submissions = Submissions(state, attempts, endings, dispatching, recovering)
         self._node_keys = node_keys = NodeKeys(state)
         self._peers = peers = Peers(state, endings, dispatching, nodes, node_keys)
-        questions = Questions(state, nodes)
+        self._questions = Questions(state, nodes)
         self._handlers: dict[str | None, Callable[[Session, pb.Frame], None]] = {
             "submit": submissions.on_submit,
             "cancel": submissions.on_cancel,
             "ack": submissions.on_ack,
             "reply": submissions.on_reply,
             "synced": submissions.on_synced,
-            "query": questions.on_query,
+            "query": self._on_query,
             "keyring": submissions.on_keyring,
             "event": reports.on_event,
             "drain": nodes.on_drain,
@@ -237,6 +237,10 @@ class Broker:
         if session.node is not None:
             self._values.changed(session, frame.held_values, self._state.now)
             self._relay.look_for_sources(self._state.now)
+
+    def _on_query(self, session: Session, frame: pb.Frame) -> None:
+        self._node_keys.tell(at_once=True)  # who hears of a node can seal what it sends there next
+        self._questions.on_query(session, frame)
 
     def _on_heartbeat(self, session: Session, frame: pb.Frame) -> None:
         pass  # hearing it was all

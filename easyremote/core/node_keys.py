@@ -48,10 +48,10 @@ class NodeKeys:
         if self._demanding and session.knows_seal:
             self._tell_all(session)
 
-    def tell(self) -> None:
-        """Whatever has changed, unless clients were told a moment ago."""
+    def tell(self, at_once: bool = False) -> None:
+        """Whatever has changed, unless clients were told a moment ago. `at_once`: even then."""
         state = self._state
-        if not self._changed or state.now - self._told_at < KEYS_EVERY_S:
+        if not self._changed or (state.now - self._told_at < KEYS_EVERY_S and not at_once):
             return
         self._told_at = state.now
         changed, self._changed = list(self._changed), {}

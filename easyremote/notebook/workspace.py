@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +31,24 @@ class Workspace:
     places: Places = field(default_factory=Places)  # what these namespaces have of the notebook's names
     bound: dict[str, Any] = field(default_factory=dict)  # names that were put into the notebook
 
-    def start(self, nodes: int = 1, slots: int | None = None, port: int = 0) -> bool:
-        """A gateway and nodes as processes on this machine, and a client of them. False when they run already."""
+    def start(
+        self,
+        nodes: int = 1,
+        slots: int | None = None,
+        port: int = 0,
+        bind: str = "127.0.0.1",
+        advertise: Sequence[str] = (),
+    ) -> bool:
+        """A gateway and nodes as processes on this machine, and a client of them. False when they run already.
+
+        `bind`, `advertise`: as `LocalCluster` has them; with 0.0.0.0 other machines can join.
+        """
         if self.cluster is not None and self.cluster.is_running:
             return False
         if self.is_connected:
             raise UsageError(f"this notebook is connected to {self.address}; `%easyremote stop` first disconnects it")
         self.stop()
-        self.cluster = LocalCluster(nodes, slots=slots, port=port)
+        self.cluster = LocalCluster(nodes, slots=slots, port=port, bind=bind, advertise=advertise)
         self._use(self.cluster.client())
         return True
 
