@@ -220,7 +220,7 @@ class Connection:
                 return
             asked = event.asked.ask_id
             reply = pb.Reply(call_id=call._id, attempt=event.attempt, ask_id=asked, text=text, refusal=refusal)
-            if self.sealing is not None and self.sealing.is_sealed(call._id):
+            if self.sealing.is_sealed(call._id):
                 self.sealing.seal_reply(reply)
             self._core.reply(reply)
 
