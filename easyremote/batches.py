@@ -149,7 +149,7 @@ class _InThread:
         self._registered = registered
         self._ended: Callable[[], None] | None = ended
         first = members[0].run.attempt.call_id
-        submit = pb.Submit(call_id=first, options=pb.Options(output=True), grant=members[0].batcher.grant)
+        submit = pb.Submit(call_id=first, options=_options_of(members), grant=members[0].batcher.grant)
         self.lead = ThreadEmitter(engine.node_id, submit, self._post)
         self.lead.is_async = True  # nobody's output may hold up the others
 
@@ -244,7 +244,7 @@ class _InWorker:
         try:
             python = await engine.environments.for_code(code, self._tell)
             worker = await engine._pools.take(code.digest, grant, interpreter=python)
-            submit = pb.Submit(call_id=self._id, options=pb.Options(output=True), grant=grant)
+            submit = pb.Submit(call_id=self._id, options=_options_of(self.members), grant=grant)
             submit.code.CopyFrom(await engine.code_for(worker, code, encoded, self._id))
             spec = self._registered.spec
             submit.code.spec.CopyFrom(pb.FunctionSpec(batch=spec.batch, batch_whole=spec.batch_whole))
@@ -349,3 +349,8 @@ class _InWorker:
     def _fail(self, members: Sequence[Member], error: pb.ErrorInfo) -> None:
         for member in members:
             self._engine.told_by_worker(member.run, pb.Event(error=error))
+
+
+def _options_of(members: Sequence[Member]) -> pb.Options:
+    """Of a run of several calls: the first one shows what it prints."""
+    return pb.Options(output=True, output_limit=members[0].run.attempt.submit.options.output_limit)

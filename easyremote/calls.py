@@ -33,6 +33,9 @@ _KEPT = {"output": 1024 * 1024, "display": 16 * 1024 * 1024}
 _KEPT_FOR_EACH = 100
 """What an event counts beyond what it carries."""
 
+BESIDE_EVERY_S = 0.2
+"""Bars of other calls of a map move so often while one is waited for."""
+
 _TAKE_ITEMS = 32
 _TAKE_BYTES = 256 * 1024
 
@@ -110,6 +113,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _kind: int = pb.FUNCTION_KIND_UNSPECIFIED
     _items_queued = 0
     _queued_progress: _Arrived | None = None
+    _queued_tail: _Arrived | None = None
     _kept: dict[str, int] | None = None
     _dropped: dict[str, int] | None = None
     _outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
@@ -139,6 +143,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _is_awaited = False  # somebody waits for it, or takes its items
     _explain: Callable[[Call[Any]], None] | None = None  # finds out why no node has it; None: nobody is to be told
     _parent_id = b""  # the call that runs here and made this one
+    _beside: Callable[[], list[Call[Any]]] | None = None  # others that whoever waits for this one waits for as well
+    _beside_at: float | None = None
     _note_at: float | None = None  # when whoever waits is to be told
 
     def __init__(
@@ -389,13 +395,20 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 "another thread, or await the call in your own loop"
             )
         note_at = self._when_to_note()
-        limit = min((t for t in (until, self._deadline, note_at) if t is not None), default=None)
+        beside_at = self._when_to_look_beside()
+        limit = min((t for t in (until, self._deadline, note_at, beside_at) if t is not None), default=None)
         if limit is None:
             self._condition.wait()
             return
         left = limit - time.monotonic()
         if left > 0:
             self._condition.wait(min(left, threading.TIMEOUT_MAX))
+        elif limit == beside_at:
+            self._condition.release()
+            try:
+                self._look_beside()
+            finally:
+                self._condition.acquire()
         elif limit == note_at:
             self._ask_why()
         elif limit == until:
@@ -414,6 +427,29 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         if self._note_at is None:
             self._note_at = time.monotonic() + NOTE_AFTER_S
         return self._note_at
+
+    def _when_to_look_beside(self) -> float | None:
+        if self._beside is None:
+            return None
+        if self._beside_at is None:
+            self._beside_at = time.monotonic() + BESIDE_EVERY_S
+        return self._beside_at
+
+    def _look_beside(self) -> None:
+        """Show how far others are that are waited for after this one."""
+        self._beside_at = None
+        for call in self._beside() if self._beside is not None else ():
+            call.show_progress()
+
+    def show_progress(self) -> None:
+        """Show the newest progress that has come and nobody has seen, ahead of what came before it. Takes no time."""
+        with self._lock:
+            arrived, self._queued_progress = self._queued_progress, None
+            if arrived is None or self._queue is None:
+                return
+            self._queue.remove(arrived)
+        self._consumed(arrived)
+        self._present(arrived)
 
     def _ask_why(self) -> None:
         explain, self._explain = self._explain, None
@@ -483,11 +519,15 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._outcome = event.error
             elif body == "progress" and at_once and self._queued_progress is not None:
                 self._queued_progress.event.progress.CopyFrom(event.progress)  # a bar shows the newest
+            elif self._queued_tail is not None and at_once and event.output.HasField("tail"):
+                self._queued_tail.event.output.CopyFrom(event.output)  # so do the last lines of what is left out
             elif body is not None:
                 self._enqueue(arrived)
                 self._items_queued += is_item
                 if body == "progress" and at_once:
                     self._queued_progress = arrived
+                if event.output.HasField("tail") and at_once:
+                    self._queued_tail = arrived
                 if body in _KEPT:
                     self._bound(body, arrived)
                 elif body == "asked":
@@ -545,7 +585,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             return
         queue: deque[_Arrived] = deque()
         for old in self._queue or ():
-            if old.event.WhichOneof("body") == body and self._kept[body] > _KEPT[body] // 2:
+            is_old = old is not self._queued_tail and old.event.WhichOneof("body") == body
+            if is_old and self._kept[body] > _KEPT[body] // 2:
                 self._kept[body] -= old.size + _KEPT_FOR_EACH
                 self._dropped[body] += old.size if body == "output" else 1
             else:
@@ -593,6 +634,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         arrived = self._queue.popleft() if self._queue else None
         if arrived is self._queued_progress:
             self._queued_progress = None
+        elif arrived is self._queued_tail:
+            self._queued_tail = None
         return arrived
 
     # ---- consuming -----------------------------------------------------------------------------------------------
@@ -631,6 +674,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             texts = [f"{dropped['output']:,} characters of output"] if dropped["output"] else []
             texts += [f"{dropped['display']:,} displays"] if dropped["display"] else []
             presenter.output(True, f"easyremote: {' and '.join(texts)} from before were left out\n")
+        if presenter is _plain and event.progress.bars:
+            presenter = self._presenter = DefaultPresenter()  # whose bars these are
         if arrived.note is not None:
             tell_waiting(presenter, arrived.note)
         if event.HasField("asked"):

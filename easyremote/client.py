@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from easyremote import hedging, interrupts, jobs, joining, needs
 from easyremote.bundling import CallTime, Target
-from easyremote.calls import Call
+from easyremote.calls import BESIDE_EVERY_S, Call
 from easyremote.captures import CaptureExplanation, ShippedModule
 from easyremote.connection import Connection
 from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
@@ -239,7 +239,7 @@ class Client:
             return named
         spec = self._spec_of(function)
         self._check_kept(spec)
-        options = self._options.to_wire()
+        options = self._wire_options()
         options.label = options.label or spec.name
         code = self._ship(function, spec)
         may_bundle = spec.kind == pb.FUNCTION_KIND_FUNCTION and self._options.may_bundle
@@ -315,6 +315,7 @@ class Client:
         """This client with another way to show what its calls print and display: `presenter()` makes one for each call."""
         other = copy.copy(self)
         other._presenter = presenter
+        other._targets = {}
         return other
 
     # ---- asking --------------------------------------------------------------------------------------------------
@@ -567,7 +568,7 @@ class Client:
 
         `code`: shipped code with its payload, or None to call `title` by name. `session_id`: the namespace of a cell.
         """
-        options = self._options.to_wire()
+        options = self._wire_options(presenter)
         options.session_id = session_id
         if code is not None and not options.label:
             options.label = title
@@ -638,9 +639,15 @@ class Client:
             time = self._times.setdefault(spec.name, CallTime())
             may_bundle = is_plain and self._options.may_bundle and not spec.HasField("retry")
             hedge = self._hedging(spec)
-            target = Target(spec.name, self._options.to_wire(), None, may_bundle, time, hedge)
+            target = Target(spec.name, self._wire_options(), None, may_bundle, time, hedge)
             self._targets[spec.name] = spec, target
         return target
+
+    def _wire_options(self, presenter: Callable[[], Presenter] | None = None) -> pb.Options:
+        """The options, with the limit that whoever shows the output sets."""
+        options = self._options.to_wire()
+        options.output_limit = getattr(presenter or self._presenter, "output_limit", 0)
+        return options
 
     def _hedging(self, spec: pb.FunctionSpec, digest: str = "") -> hedging.Hedging | None:
         """How calls of this function are hedged. Raises UsageError where they can't be."""
@@ -706,7 +713,13 @@ def _as_completed(
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def take() -> Any:
-        call = ended.get()
+        while True:
+            try:
+                call = ended.get(timeout=BESIDE_EVERY_S)
+                break
+            except queue.Empty:
+                for other in list(open_calls):
+                    other.show_progress()
         open_calls.discard(call)
         return call.result()
 

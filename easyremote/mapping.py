@@ -57,6 +57,7 @@ def ordered(
     try:
         for part in _parts(connection, target, new_call, waiting, open_parts):
             open_parts.append(part)
+            part.call._beside = lambda: [other.call for other in open_parts]
             open_calls += part.size
             window = max(MAP_WINDOW, _CHUNKS * target.time.room)
             if open_calls >= window:

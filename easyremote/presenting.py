@@ -8,6 +8,7 @@ import sys
 from typing import Any, Protocol
 
 from easyremote import foreign
+from easyremote.bar_lines import BarLines
 from easyremote.errors import PayloadError
 from easyremote.sandbox import sandboxed
 from easyremote.waiting import WaitingNote
@@ -15,7 +16,11 @@ from easyremote.wire.v1 import gateway_pb2 as pb
 
 
 class Presenter(Protocol):
-    """Shows one event of a call; called in the thread that waits for it."""
+    """Shows one event of a call; called in the thread that waits for it.
+
+    One that has an `output_limit`, in characters, gets so much as `output`, and then `tail(tail, text, node)`: the newest lines
+    of what came beyond it, in the place of those before.
+    """
 
     def output(self, is_stderr: bool, text: str) -> None: ...
     def display(self, display: pb.Display, bundle: dict[str, Any]) -> None: ...
@@ -27,6 +32,9 @@ class DefaultPresenter:
 
     def output(self, is_stderr: bool, text: str) -> None:
         stream = sys.stderr if is_stderr else sys.stdout
+        if _bar_lines is not None:
+            _bar_lines.write(stream, text)
+            return
         stream.write(text)
         stream.flush()
 
@@ -44,14 +52,32 @@ class DefaultPresenter:
             self.output(False, str(bundle["data"]["text/plain"]) + "\n")
 
     def progress(self, progress: pb.Progress) -> None:
+        if progress.bars:
+            _lines_here().show(self, progress.bars)
+            return
         self.output(True, f"\r{progress_line(progress)}" + ("\n" if 0 < progress.total <= progress.done else ""))
+
+
+_bar_lines: BarLines | None = None
+
+
+def _lines_here() -> BarLines:
+    """The bars on standard error, from the first one on."""
+    global _bar_lines
+    if _bar_lines is None or _bar_lines.stream is not sys.stderr:
+        _bar_lines = BarLines(sys.stderr)
+    return _bar_lines
 
 
 def present(presenter: Presenter, event: pb.Event, bundle_json: bytes, is_trusted: bool, node: str) -> None:
     """Show an event that isn't a value. `is_trusted`: its node may run code here; else only what does nothing is shown."""
     if event.HasField("output"):
-        text = event.output.text
-        presenter.output(event.output.is_stderr, text if is_trusted else foreign.printed(text))
+        text = event.output.text if is_trusted else foreign.printed(event.output.text)
+        tail = getattr(presenter, "tail", None) if event.output.HasField("tail") else None
+        if tail is not None:
+            tail(event.output.tail, text, node)
+        else:
+            presenter.output(event.output.is_stderr, text)
     elif event.HasField("display"):
         display, bundle = event.display, bundle_of(bundle_json)
         if not is_trusted:

@@ -24,11 +24,11 @@ def progress(done: float, total: float = 0.0, text: str = "") -> None:
 
     Does nothing in a function that isn't called through EasyRemote, so the same function runs locally.
     """
-    from easyremote.execution.context import current
+    from easyremote.execution.context import running
 
-    emitter = current.get()
+    emitter = running()
     if emitter is not None:
-        emitter.progress(float(done), float(total), text)
+        emitter.bars.own(float(done), float(total), text)
 
 
 def track(items: Iterable[T], text: str = "", total: int | None = None) -> Iterator[T]:
@@ -53,6 +53,6 @@ def track(items: Iterable[T], text: str = "", total: int | None = None) -> Itera
 
 
 def _shower() -> Show:
-    from easyremote.execution.context import current
+    from easyremote.execution.context import running
 
-    return bar_here() if bar_here is not None and current.get() is None else progress
+    return bar_here() if bar_here is not None and running() is None else progress

@@ -38,6 +38,7 @@ from easyremote.execution.credits import cost_of
 from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.failure import describe
 from easyremote.execution.measure import measure
+from easyremote.execution.output_files import OutputFiles
 from easyremote.execution.pipe import from_payload, to_payload
 from easyremote.execution.pool import WorkerDied, WorkerProcess
 from easyremote.execution.pools import NO_LIMITS, Limits, WorkerPools
@@ -172,6 +173,7 @@ class Engine:
         self._async_thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_routing = False
+        self._output_files = OutputFiles(self._output_was_written)
         self.audit: AuditLog | None = None
         self._looked_up: discovery.Endpoint | None = None
         self._is_own_after_all = False
@@ -241,6 +243,7 @@ class Engine:
             await asyncio.to_thread(self._async_thread.join, 2.0)
         if self._is_routing:
             routing.uninstall()
+        await asyncio.to_thread(self._output_files.close)
         await self._close_audit()
 
     async def _close_audit(self) -> None:
@@ -670,7 +673,8 @@ class Engine:
 
     def _pay_credits(self, attempt_run: _Run) -> None:
         """Let the producer go on, unless its consumer is behind."""
-        if not self._core.window_is_open(attempt_run.attempt) and not attempt_run.attempt.has_ended:
+        must_wait = self._output_files.is_behind or not self._core.window_is_open(attempt_run.attempt)
+        if must_wait and not attempt_run.attempt.has_ended:
             if attempt_run.worker is not None and attempt_run.stop is None:  # else its end would never be read
                 attempt_run.worker.pause()
             return
@@ -681,6 +685,14 @@ class Engine:
             attempt_run.worker.resume()
             if owed:
                 attempt_run.worker.give_credit(owed)
+
+    def _output_was_written(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: so has the node
+            self._loop.call_soon_threadsafe(self._pay_all)
+
+    def _pay_all(self) -> None:
+        for attempt_run in list(self._runs.values()):
+            self._pay_credits(attempt_run)
 
     # ---- code that came over the wire ----------------------------------------------------------------------------
 
@@ -1053,6 +1065,8 @@ class Engine:
 
     def _emit(self, attempt_run: _Run, event: pb.Event, size: int = 0) -> None:
         attempt = attempt_run.attempt
+        if event.HasField("output") and not self._output_files.take(attempt.key, event.output):
+            return
         if event.ByteSize() > (
             BATCH_BYTES if attempt_run.seal is None else BATCH_BYTES - SEAL_ROOM_BYTES
         ):  # it would end the connection, again and again
@@ -1066,6 +1080,7 @@ class Engine:
         effects = self._core.emit(attempt, event, size, monotonic())
         if attempt.has_ended:
             self._runs.pop(attempt.key, None)
+            self._output_files.ended(attempt.key)
             if self.audit is not None:
                 self._note(self.audit, attempt_run, event)
             if attempt_run.pinned:

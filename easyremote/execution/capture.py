@@ -27,6 +27,7 @@ class Capture:
         self._decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in self._fds]
         self._lock = threading.RLock()
         self.buffer = None
+        self.due: Callable[[], None] | None = None  # of the running call, what it has to say now and then
         for fd in self._fds:
             os.set_blocking(fd, False)
         self._poller = select.poll()
@@ -73,6 +74,8 @@ class Capture:
     def drain(self) -> None:
         """Take what lies in the pipes."""
         with self._lock:
+            if not self._poller.poll(0):
+                return
             for index, fd in enumerate(self._fds):
                 while True:
                     try:
@@ -95,6 +98,9 @@ class Capture:
                 self.drain()
                 if self.buffer is not None:
                     self.buffer.flush_due()
+            due = self.due
+            if due is not None:
+                due()
             time.sleep(0.005)  # let a fast writer fill the pipe instead of waking for every line
 
 

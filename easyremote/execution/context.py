@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Protocol
 
+from easyremote.execution.bars import Bars
 from easyremote.model import CurrentCall
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -26,7 +27,11 @@ class Emitter(Protocol):
         """`message` has the fields of `pb.Display`; its bundle is the dict {"data": ..., "metadata": ...}."""
         ...
 
-    def progress(self, done: float, total: float, text: str) -> None: ...
+    @property
+    def bars(self) -> Bars:
+        """Those that it shows."""
+        ...
+
     def item(self, value: Any) -> None: ...
     async def item_async(self, value: Any) -> None: ...
     def result(self, value: Any, is_exhausted: bool = False) -> None: ...
@@ -34,6 +39,19 @@ class Emitter(Protocol):
 
 
 current: ContextVar[Emitter | None] = ContextVar("easyremote_current_call", default=None)
+
+_of_process: Emitter | None = None
+
+
+def running() -> Emitter | None:
+    """The call that runs here. In a worker, which runs one at a time, threads that its function started belong to it too."""
+    return current.get() or _of_process
+
+
+def run_in_process(emitter: Emitter | None) -> None:
+    """From now on this whole process works for that call."""
+    global _of_process
+    _of_process = emitter
 
 
 def deadline_of(submit: pb.Submit) -> float | None:

@@ -6,20 +6,19 @@ This module is also the matplotlib backend of worker processes (MPLBACKEND=modul
 from __future__ import annotations
 
 import base64
-import importlib.abc
-import importlib.machinery
 import io
 import sys
 from typing import Any
 
-from easyremote.execution.context import current
+from easyremote.execution.context import running
+from easyremote.execution.import_hooks import when_imported
 
 BACKEND = "module://easyremote.execution.rich_display"
 
 
 def publish(data: dict[str, Any], metadata: dict[str, Any] | None = None, **fields: Any) -> bool:
     """Send a mime bundle to the caller of the running call. False when no call runs here."""
-    emitter = current.get()
+    emitter = running()
     if emitter is None:
         return False
     emitter.display({"bundle": {"data": _textual(data), "metadata": metadata or {}}, **fields})
@@ -87,37 +86,19 @@ def __getattr__(name: str) -> Any:
 # ---- IPython ---------------------------------------------------------------------------------------------------------
 
 
-class _DisplayHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes a shell for IPython's `display` the moment that module is imported; without one it would only print."""
+def _with_shell(module: Any) -> None:
+    """Make a shell for IPython's `display` when it is used first; without one it would only print."""
+    display, update = module.display, module.update_display
 
-    name = "IPython.core.display_functions"
+    def display_here(*objects: Any, **options: Any) -> Any:
+        _ensure_shell()
+        return display(*objects, **options)
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        if fullname != self.name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is not None and spec.loader is not None:
-            self._loader = spec.loader
-            spec.loader = self
-        return spec
+    def update_here(*objects: Any, **options: Any) -> Any:
+        _ensure_shell()
+        return update(*objects, **options)
 
-    def create_module(self, spec: Any) -> Any:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: Any) -> None:
-        self._loader.exec_module(module)
-        display, update = module.display, module.update_display
-
-        def display_here(*objects: Any, **options: Any) -> Any:
-            _ensure_shell()
-            return display(*objects, **options)
-
-        def update_here(*objects: Any, **options: Any) -> Any:
-            _ensure_shell()
-            return update(*objects, **options)
-
-        module.display, module.update_display = display_here, update_here
+    module.display, module.update_display = display_here, update_here
 
 
 def _ensure_shell() -> None:
@@ -128,4 +109,4 @@ def _ensure_shell() -> None:
 
 def install() -> None:
     """Prepare this process for displays. Imports neither matplotlib nor IPython."""
-    sys.meta_path.insert(0, _DisplayHook())
+    when_imported("IPython.core.display_functions", _with_shell)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from easyremote.errors import UsageError
+from easyremote.execution import tqdm_bars
 from easyremote.execution.context import current
 
 
@@ -64,6 +65,7 @@ def install() -> None:
     global _users
     with _lock:
         _users += 1
+    tqdm_bars.install(lambda stream: isinstance(stream, _Router), has_widgets=True)
     ensure()
 
 

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from easyremote.execution.bars import Bars
+from easyremote.execution.bounding import OutputBound
 from easyremote.execution.context import deadline_of, facts_of
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
-from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
+from easyremote.execution.output import OutputBuffer
 from easyremote.execution.packing import Packer
 from easyremote.execution.runner import run, run_async
 from easyremote.execution.tasks import Tasks, run_tasks
@@ -61,6 +63,9 @@ class ThreadEmitter:
         self._retry_on = submit.options.retry_on
         self._wants_output = submit.options.output
         self._buffer = OutputBuffer(self._send_output)
+        self.bars = Bars(lambda progress: self._post(pb.Event(progress=progress)))
+        self._bound = OutputBound(submit.options.output_limit)
+        self._bound_lock = threading.RLock()
         self._lock = threading.Lock()
         self._thread_id: int | None = None
         self._is_interrupted = False
@@ -79,6 +84,9 @@ class ThreadEmitter:
         """Called by the loop, which must not wait for credits: only what needs no waiting is sent."""
         if self.credits.has_some:
             self._buffer.flush_due(self._send_unpaid)
+            with self._bound_lock:
+                self._post_outputs(self._bound.due(), self.credits.overdraw)
+            self.bars.due(self._post_bars_unpaid)
 
     def flush(self) -> None:
         """Send what was printed so far."""
@@ -89,10 +97,6 @@ class ThreadEmitter:
         bundle = message.pop("bundle")
         encoded = codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()])
         self._post(pb.Event(display=pb.Display(**message)), "display", encoded)
-
-    def progress(self, done: float, total: float, text: str) -> None:
-        text = wire_text(text, MAX_PROGRESS_TEXT)
-        self._post(pb.Event(progress=pb.Progress(done=done, total=total, text=text)))
 
     def item(self, value: Any) -> None:
         item = codec.encode_item(value, self._accept)
@@ -125,24 +129,42 @@ class ThreadEmitter:
             encoded = encoded.detached()
         else:
             encoded = self._detached(encoded)
-        self._buffer.flush()
+        self._flush_all()
         self._post_event(event, "result", encoded)
 
     def failed(self, error: BaseException) -> None:
         with contextlib.suppress(BaseException):  # the flush may be refused: the call is being cancelled
-            self._buffer.flush()
+            self._flush_all()
         self._post_event(pb.Event(error=describe(error, self.node_id, self._retry_on, self._accept)), "error", None)
 
     def _send_output(self, is_stderr: bool, text: str) -> None:
-        if not self.is_async:
-            self.credits.take()
-        self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+        with self._bound_lock:
+            outputs = self._bound.take(is_stderr, text)
+        self._post_outputs(outputs, self.credits.take)
 
     def _send_unpaid(self, is_stderr: bool, text: str) -> None:
         """For the loop, which must not wait: at most one buffer's worth on credit."""
+        with self._bound_lock:
+            outputs = self._bound.take(is_stderr, text)
+        self._post_outputs(outputs, self.credits.overdraw)
+
+    def _post_bars_unpaid(self, progress: pb.Progress) -> None:
         if not self.is_async:
             self.credits.overdraw()
-        self._post_event(pb.Event(output=pb.Output(is_stderr=is_stderr, text=text)), "output", None)
+        self._post_event(pb.Event(progress=progress), "progress", None)
+
+    def _post_outputs(self, outputs: list[pb.Output], pay: Callable[[], None]) -> None:
+        for output in outputs:
+            if not self.is_async:
+                pay()
+            self._post_event(pb.Event(output=output), "output", None)
+
+    def _flush_all(self) -> None:
+        self.bars.close()
+        self._buffer.flush()
+        with self._bound_lock:
+            outputs = self._bound.rest()
+        self._post_outputs(outputs, self.credits.take)
 
     def _detached(self, encoded: codec.Encoded) -> codec.Encoded | InFile:
         """A value as it is now: the function may change its arrays afterwards."""

@@ -25,14 +25,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from easyremote.execution import asking, confinement, offspring, rich_display, shipped_modules
+from easyremote.execution import asking, confinement, offspring, rich_display, shipped_modules, tqdm_bars
+from easyremote.execution.bars import Bars
 from easyremote.execution.batching import run_tasks_together
+from easyremote.execution.bounding import OutputBound
 from easyremote.execution.capture import Capture, Stream
-from easyremote.execution.context import current, deadline_of, facts_of
+from easyremote.execution.context import current, deadline_of, facts_of, run_in_process
 from easyremote.execution.credits import Credits, cost_of_item
 from easyremote.execution.failure import describe
 from easyremote.execution.functions import Loaded, load
-from easyremote.execution.output import MAX_PROGRESS_TEXT, OutputBuffer, wire_text
+from easyremote.execution.output import OutputBuffer
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
 from easyremote.execution.runner import run
 from easyremote.execution.sandbox import OWNER_VARIABLE
@@ -160,7 +162,9 @@ class Worker:
     def _run(self, emitter: _Emitter) -> None:
         submit = emitter.submit
         self.capture.buffer = emitter.buffer
+        self.capture.due = emitter.bars.due
         self.running = emitter
+        run_in_process(emitter)
         try:
             if self.memory is not None:
                 self.memory.begin(submit.grant.memory_bytes)
@@ -187,7 +191,8 @@ class Worker:
                 sys.stdout.flush()
                 os._exit(0)
             self.capture.flush()
-            self.capture.buffer = None
+            self.capture.buffer = self.capture.due = None
+            run_in_process(None)
 
     def arguments_of(self, submit: pb.Submit, function: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decoded, with the values that they mention. Raises where they can't be."""
@@ -234,7 +239,9 @@ class _Emitter:
         self.node_id = worker.node_id
         self.deadline = deadline_of(submit)
         self.credits = Credits(ITEMS_AHEAD)
-        self.buffer = OutputBuffer(self._send_output)
+        self.buffer = OutputBuffer(self._send_output, self._send_output_due)
+        self.bars = Bars(lambda progress: self._send(pb.Event(progress=progress)))
+        self._bound = OutputBound(submit.options.output_limit)
         self.tasks = self._tasks_of(submit, worker) if submit.tasks else None
         self.may_unpickle = not submit.plain_only
         self._looked = 0
@@ -246,6 +253,7 @@ class _Emitter:
         self._items_type = ""
         self._items_lock = threading.RLock()
         self._tasks_lock = threading.Lock()
+        self._output_lock = threading.RLock()
         self._items_sent_at = 0.0
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
@@ -283,9 +291,6 @@ class _Emitter:
         bundle = message.pop("bundle")
         payload = self._payload(codec.Encoded(codec.JSON, [json.dumps(bundle, default=str).encode()]))
         self._send(pb.Event(display=pb.Display(bundle=payload, **message)))
-
-    def progress(self, done: float, total: float, text: str) -> None:
-        self._send(pb.Event(progress=pb.Progress(done=done, total=total, text=wire_text(text, MAX_PROGRESS_TEXT))))
 
     def item(self, value: Any) -> None:
         item = codec.encode_item(value, self.accept)  # first: one that can't be sent costs no credit
@@ -384,6 +389,10 @@ class _Emitter:
             self.has_ended = True  # from here on an interrupt is ignored
             with self._tasks_lock:
                 pass  # what goes back is on its way
+            self.bars.close()
+            self._worker.capture.flush()
+            with self._output_lock:
+                self._send_outputs(self._bound.rest())
             self._send(event)
 
     def _send(self, event: pb.Event) -> None:
@@ -395,8 +404,16 @@ class _Emitter:
     def _send_output(self, is_stderr: bool, text: str) -> None:
         if self._wants_output:
             self.flush_items()
-            event = pb.Event(call_id=self.call_id, output=pb.Output(is_stderr=is_stderr, text=text))
-            self._worker.send(pb.Frame(event=event))
+            with self._output_lock:
+                self._send_outputs(self._bound.take(is_stderr, text))
+
+    def _send_output_due(self) -> None:
+        with self._output_lock:
+            self._send_outputs(self._bound.due())
+
+    def _send_outputs(self, outputs: list[pb.Output]) -> None:
+        for output in outputs:
+            self._worker.send(pb.Frame(event=pb.Event(call_id=self.call_id, output=output)))
 
 
 def _run_coroutine(work: Any) -> Any:
@@ -428,6 +445,7 @@ def main() -> None:
     ):  # a kernel's own choice is inherited when it started the node
         os.environ["MPLBACKEND"] = rich_display.BACKEND
     rich_display.install()
+    tqdm_bars.install(lambda stream: isinstance(stream, Stream), has_widgets=False)
     # A crash in C code then says in its last output where it was; other threads are the worker's own.
     faulthandler.enable(2, all_threads=False)
     _be_main()

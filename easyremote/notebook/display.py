@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import secrets
 import socket
 from collections.abc import Callable
@@ -12,14 +11,13 @@ from IPython.display import display, update_display
 
 from easyremote import foreign
 from easyremote.model import FunctionInfo, NodeInfo
-from easyremote.presenting import DefaultPresenter, count_text, progress_line
-from easyremote.tables import INDENT, MUTED, Table
+from easyremote.notebook.bars import BarPlace, places
+from easyremote.presenting import DefaultPresenter
+from easyremote.tables import Table
 from easyremote.waiting import WaitingNote
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _GIB = 1024**3
-
-_BAR = "width:18em;height:0.8em;margin-right:0.5em;vertical-align:middle;accent-color:#1976d2"
 
 
 def nodes_table(nodes: list[NodeInfo], caption: str = "") -> Table:
@@ -99,36 +97,55 @@ class RemoteValue:
         return str(self._data.get("text/plain", "<value on the node>"))
 
 
-class _ProgressView:
-    def __init__(self, progress: pb.Progress) -> None:
-        self._progress = progress
+class _TailView:
+    """The newest lines of what a call prints beyond the limit, and where all of it is."""
 
-    def _repr_html_(self) -> str:
-        done, total = count_text(self._progress.done), count_text(self._progress.total)
-        known = self._progress.total > 0
-        bar = f'<progress style="{_BAR}"' + (f' value="{done}" max="{total}"></progress>' if known else "></progress>")
-        count = f"<span>{done} of {total}</span>" if known else f"<span>{done}</span>"
-        text = f'<span style="{MUTED}">{html.escape(foreign.name(self._progress.text))}</span>'
-        return f'<div style="{INDENT}">{bar} {count} {text}</div>'
+    def __init__(self, tail: pb.OutputTail, text: str, node: str) -> None:
+        left_out = f"… {_megabytes(tail.left_out_bytes)} left out"
+        if tail.file:
+            which = f"the first {_megabytes(tail.kept_bytes)}" if tail.kept_bytes else "all of it"
+            left_out += f"; {which}: {foreign.name(tail.file, 1000)} on {foreign.name(node)}"
+        self._text = f"\x1b[90m{left_out}\x1b[0m\n{text}"
 
     def __repr__(self) -> str:
-        return progress_line(self._progress)
+        return self._text
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        printer.text(self._text)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _show(view: Any, display_id: str) -> str:
+    """Show it, or show it instead of what has this id. Returns its id."""
+    if display_id:
+        update_display(view, display_id=display_id)
+        return display_id
+    display_id = secrets.token_hex(8)
+    display(view, display_id=display_id)
+    return display_id
 
 
 class NotebookPresenter(DefaultPresenter):
-    """Text and displays as everywhere; progress as one bar that moves. One object a call."""
+    """Text and displays as everywhere; progress as bars that move. One object a call."""
+
+    output_limit = 512 * 1024
+    """Characters of what a call prints that a cell shows as they are."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._display_id = ""
+        self._place: BarPlace | None = None
+        self._tail_id = ""
 
     def progress(self, progress: pb.Progress) -> None:
-        view = _ProgressView(progress)
-        if self._display_id:
-            update_display(view, display_id=self._display_id)
-        else:
-            self._display_id = secrets.token_hex(8)
-            display(view, display_id=self._display_id)
+        if self._place is None:
+            self._place = places.place()
+        self._place.show(self, progress)
+
+    def tail(self, tail: pb.OutputTail, text: str, node: str) -> None:
+        self._tail_id = _show(_TailView(tail, text, node), self._tail_id)
 
     def waiting(self, note: WaitingNote) -> None:
         display(note)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from easyremote.config import JobSettings
 from easyremote.core.access import OWNER, OWNER_ID, Access
 from easyremote.errors import EasyRemoteError, JobNotFound, JobsUnavailable, OverloadedError, UsageError
-from easyremote.store.kinds import DROPPABLE, Kind, kind_of
+from easyremote.store.kinds import DROPPABLE, REPLACING, Kind, kind_of
 from easyremote.store.schema import JOB_SHIFT, checksum
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -269,8 +269,9 @@ class JobStore:
     def _append(self, arrival: Arrival, tally: _Tally, now: float, done: Appended) -> None:
         number, event = arrival.number, arrival.event
         kind = kind_of(event)
-        if kind is Kind.PROGRESS and tally.last_kind is Kind.PROGRESS:
-            self._delete_event(number, tally.last, tally)  # whoever comes later sees the newest
+        if kind in REPLACING and tally.last_kind is kind:
+            size = self._delete_event(number, tally.last, tally)  # whoever comes later sees the newest
+            tally.output -= size if kind in DROPPABLE else 0
         size = self._insert(number, event, kind, arrival.files, tally)
         changes: dict[str, Any] = {"attempt": event.attempt, "seq": event.seq, "last": tally.last, "kept": tally.kept}
         if kind in DROPPABLE:
@@ -343,7 +344,8 @@ class JobStore:
             (tally.output, tally.kept, dropped, number),
         )
 
-    def _delete_event(self, number: int, event: int, tally: _Tally) -> None:
+    def _delete_event(self, number: int, event: int, tally: _Tally) -> int:
+        """Returns what it counted."""
         key = (number << JOB_SHIFT) + event
         row = self._conn.execute("SELECT size FROM events WHERE key = ?", (key,)).fetchone()
         if row is not None:
@@ -351,6 +353,7 @@ class JobStore:
             self._total -= row[0]
             self._drop_files(number, event)
             self._conn.execute("DELETE FROM events WHERE key = ?", (key,))
+        return row[0] if row is not None else 0
 
     def end(self, number: int, error: pb.ErrorInfo, now: float) -> bool:
         """End a job that no node will end. False when it has ended, or isn't here."""

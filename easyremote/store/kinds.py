@@ -14,6 +14,7 @@ class Kind(IntEnum):
     PROGRESS = 3
     VALUES = 4  # items, or one item
     END = 5
+    TAIL = 6  # the newest lines of what is printed beyond the call's limit
 
 
 _KINDS = {
@@ -28,12 +29,17 @@ _KINDS = {
     "error": Kind.END,
 }
 
-DROPPABLE = (Kind.OUTPUT, Kind.DISPLAY)
+DROPPABLE = (Kind.OUTPUT, Kind.DISPLAY, Kind.TAIL)
 """Where there is too much of them, the oldest go."""
+
+REPLACING = (Kind.PROGRESS, Kind.TAIL)
+"""Of several that follow each other the newest is kept."""
 
 VALUES = (Kind.VALUES, Kind.END)
 """What no reader may miss."""
 
 
 def kind_of(event: pb.Event) -> Kind:
+    if event.HasField("output") and event.output.HasField("tail"):
+        return Kind.TAIL
     return _KINDS.get(event.WhichOneof("body") or "", Kind.NOTE)

@@ -12,7 +12,8 @@ import pytest
 
 from easyremote import Client, Server, foreign
 from easyremote.discovery import find
-from easyremote.notebook.display import _ProgressView, functions_table, nodes_table
+from easyremote.notebook.bars import BarsView, _OneView
+from easyremote.notebook.display import functions_table, nodes_table
 from easyremote.presenting import progress_line
 from easyremote.tables import Table
 from easyremote.views import function_info, node_info
@@ -105,7 +106,9 @@ def test_progress(text: str) -> None:
         progress = pb.Progress(done=2.0, total=total, text=text)
         assert "\n" not in progress_line(progress)
         assert_text_is_harmless(progress_line(progress))
-        assert_html_is_harmless(_ProgressView(progress)._repr_html_())
+        assert_html_is_harmless(_OneView(progress)._repr_html_())
+        bar = pb.Progress.Bar(id=text, text=text, note=text, done=1, total=2, has_ended=True)
+        assert_html_is_harmless(BarsView([bar])._repr_html_())
 
 
 def command(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:

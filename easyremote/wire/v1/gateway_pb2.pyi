@@ -700,7 +700,7 @@ class Unwanted(_message.Message):
     def __init__(self, ref_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep", "answers")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep", "output_limit", "answers")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -721,6 +721,7 @@ class Options(_message.Message):
     IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
@@ -742,8 +743,9 @@ class Options(_message.Message):
     idempotent: bool
     needs: Needs
     keep: bool
+    output_limit: int
     answers: bool
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ..., answers: _Optional[bool] = ...) -> None: ...
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ..., output_limit: _Optional[int] = ..., answers: _Optional[bool] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -978,12 +980,28 @@ class Started(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., waits: _Optional[bool] = ..., after: _Optional[str] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("is_stderr", "text")
+    __slots__ = ("is_stderr", "text", "to_file", "kept", "tail")
     IS_STDERR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    TO_FILE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
     is_stderr: bool
     text: str
-    def __init__(self, is_stderr: _Optional[bool] = ..., text: _Optional[str] = ...) -> None: ...
+    to_file: bool
+    kept: bytes
+    tail: OutputTail
+    def __init__(self, is_stderr: _Optional[bool] = ..., text: _Optional[str] = ..., to_file: _Optional[bool] = ..., kept: _Optional[bytes] = ..., tail: _Optional[_Union[OutputTail, _Mapping]] = ...) -> None: ...
+
+class OutputTail(_message.Message):
+    __slots__ = ("left_out_bytes", "file", "kept_bytes")
+    LEFT_OUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    left_out_bytes: int
+    file: str
+    kept_bytes: int
+    def __init__(self, left_out_bytes: _Optional[int] = ..., file: _Optional[str] = ..., kept_bytes: _Optional[int] = ...) -> None: ...
 
 class Display(_message.Message):
     __slots__ = ("bundle", "display_id", "update", "clear", "wait", "is_result")
@@ -1002,14 +1020,31 @@ class Display(_message.Message):
     def __init__(self, bundle: _Optional[_Union[Payload, _Mapping]] = ..., display_id: _Optional[str] = ..., update: _Optional[bool] = ..., clear: _Optional[bool] = ..., wait: _Optional[bool] = ..., is_result: _Optional[bool] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("done", "total", "text")
+    __slots__ = ("done", "total", "text", "bars")
+    class Bar(_message.Message):
+        __slots__ = ("id", "done", "total", "text", "note", "has_ended")
+        ID_FIELD_NUMBER: _ClassVar[int]
+        DONE_FIELD_NUMBER: _ClassVar[int]
+        TOTAL_FIELD_NUMBER: _ClassVar[int]
+        TEXT_FIELD_NUMBER: _ClassVar[int]
+        NOTE_FIELD_NUMBER: _ClassVar[int]
+        HAS_ENDED_FIELD_NUMBER: _ClassVar[int]
+        id: str
+        done: float
+        total: float
+        text: str
+        note: str
+        has_ended: bool
+        def __init__(self, id: _Optional[str] = ..., done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., has_ended: _Optional[bool] = ...) -> None: ...
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
     done: float
     total: float
     text: str
-    def __init__(self, done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+    bars: _containers.RepeatedCompositeFieldContainer[Progress.Bar]
+    def __init__(self, done: _Optional[float] = ..., total: _Optional[float] = ..., text: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Progress.Bar, _Mapping]]] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
     __slots__ = ("code", "type", "message", "traceback", "exception", "node_id", "may_have_run", "retry_after_s", "frames", "task", "details", "retriable", "earlier")
