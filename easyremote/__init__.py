@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from easyremote.model import TokenInfo as TokenInfo
     from easyremote.node import ComputeNode as ComputeNode
     from easyremote.refs import Ref as Ref
+    from easyremote.remote_function import RemoteFunction as RemoteFunction
     from easyremote.remote_node import RemoteNode as RemoteNode
     from easyremote.reporting import progress as progress
     from easyremote.reporting import track as track
@@ -61,6 +62,7 @@ _HOMES = {
     "NodeInfo": "model",
     "NodeOutlook": "model",
     "Ref": "refs",
+    "RemoteFunction": "remote_function",
     "RemoteNode": "remote_node",
     "RestInfo": "model",
     "TokenInfo": "model",

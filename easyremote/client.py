@@ -26,6 +26,7 @@ from easyremote.options import CallOptions
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
 from easyremote.registering import Registrations
+from easyremote.remote_function import RemoteFunction
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
 from easyremote.shipping import Shipment
@@ -411,6 +412,10 @@ class Client:
         if answer.HasField("error"):
             raise rebuild(answer.error)
         return answer.tokens
+
+    def function(self, name: str) -> RemoteFunction:
+        """A function by its name, as an object with its signature and docstring. Raises FunctionNotFound, NoNodeAvailable."""
+        return RemoteFunction(self, self._describe(introspect.check_name(name)))
 
     def list_functions(self) -> list[FunctionInfo]:
         """The functions that can be called, by name, and whether they are what this client has (`is_stale`, `stale_nodes`)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from easyremote import reporting
 from easyremote.notebook import stop_button
+from easyremote.notebook.completion import matcher
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 from easyremote.notebook.remote_magic import RemoteMagics
@@ -21,6 +22,7 @@ def load_ipython_extension(ipython: Any) -> None:
     unload_ipython_extension(ipython)
     ipython.register_magics(*_MAGICS)
     reporting.bar_here = local_bar
+    ipython.Completer.custom_matchers.append(matcher)
     stop_button.install(ipython)
 
 
@@ -34,4 +36,6 @@ def unload_ipython_extension(ipython: Any) -> None:
     for magics in _MAGICS:
         ipython.magics_manager.registry.pop(magics.__name__, None)
     reporting.bar_here = None
+    matchers = ipython.Completer.custom_matchers
+    matchers[:] = [known for known in matchers if getattr(known, "matcher_identifier", "") != "easyremote"]
     stop_button.uninstall(ipython)

@@ -35,6 +35,12 @@ def parser() -> Parser:
     return made
 
 
+def command_options() -> dict[str, list[str]]:
+    """Each command with its options."""
+    choices = next(action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    return {name: list(command._option_string_actions) for name, command in choices.items()}
+
+
 def run(session: Session, line: str) -> Any:
     """Run one line; what the command has for whoever assigns it. Raises UsageError for a line that isn't right, and what its
     command raises."""
