@@ -14,10 +14,10 @@ from easyremote.bundling import CallTime, Target
 from easyremote.calls import BESIDE_EVERY_S, Call
 from easyremote.captures import CaptureExplanation, ShippedModule
 from easyremote.connection import Connection
-from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, UsageError
+from easyremote.errors import BadArguments, FunctionNotFound, NodeGone, NoNodeAvailable, SendLimitError, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.execution.context import current
-from easyremote.execution.explaining import explain_function
+from easyremote.execution.explaining import explain_function, too_large
 from easyremote.execution.failure import rebuild
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
@@ -30,7 +30,7 @@ from easyremote.remote_function import RemoteFunction
 from easyremote.remote_node import RemoteNode
 from easyremote.runtime import python_minor, random_id
 from easyremote.shipping import Shipment
-from easyremote.sizes import parse_span
+from easyremote.sizes import parse_size, parse_span
 from easyremote.trusting import Results
 from easyremote.views import function_info, node_info, token_info
 from easyremote.waiting import explanation_of
@@ -183,6 +183,8 @@ class Client:
         else:
             raise UsageError(f"a function is called by its name or is a callable, not a {type(function).__name__}")
         arguments = self._connection.encoding.arguments(args, kwargs, known.positional_names)
+        named = {**dict(zip(known.positional_names, args, strict=False)), **kwargs}
+        self.check_sent(known.spec.name, arguments.size + (code[1].size if code is not None else 0), function, named)
         if detach:
             arguments = arguments.detached()
             code = (code[0], code[1].detached()) if code is not None else None
@@ -274,6 +276,12 @@ class Client:
     def _ship(self, function: Callable[..., Any], spec: pb.FunctionSpec) -> tuple[pb.Code, codec.Encoded]:
         return introspect.ship(function, pb.Code.KIND_CALLABLE, spec, self.modules_for)
 
+    def check_sent(self, name: str, size: int, function: Any, arguments: Mapping[str, Any]) -> None:
+        """Raises SendLimitError where this is more than `send_limit` lets be sent, before any of it is. For faces."""
+        limit = self._options.send_limit
+        if limit is not None and size > parse_size(limit):
+            raise SendLimitError(too_large(name, size, parse_size(limit), function, arguments))
+
     def _check_kept(self, spec: pb.FunctionSpec) -> None:
         """Raises where a result can't stay on its node."""
         if not self._options.keep:
@@ -295,6 +303,9 @@ class Client:
         the node, and the call gives a `Ref` of it) · `explain_waiting` (False: who waits for a call that no node has isn't told
         why after 2 s) · `durable` (True: calls are jobs, see `submit_job`) · `on_interrupt` ("detach": calls are jobs, and Ctrl-C
         leaves them running; "cancel": it stops them, which is so for calls that aren't jobs).
+
+        `send_limit`: what the arguments and the code of a call may take together, e.g. "100MiB": beyond it SendLimitError says
+        which variables make it so large, before anything is sent.
 
         What a call needs while it runs, instead of what its function says: `slots` · `cpus` · `memory` (bytes, or "4GiB") ·
         `gpus` (whole ones, for it alone) · `gpu_memory` (of each of these; without `gpus` a part of one that others share) ·

@@ -41,6 +41,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "SealError",
+    "SendLimitError",
     "Unavailable",
     "UnpicklableError",
     "UntrustedGateway",
@@ -123,6 +124,12 @@ class UnpicklableError(UsageError):
     def __init__(self, message: str, path: str = "", **details: Any) -> None:
         super().__init__(message, path=path, **details)
         self.path = path
+
+
+class SendLimitError(UsageError):
+    """A call would send more than its `send_limit`. Nothing was sent."""
+
+    code = "send_limit"
 
 
 class CostLimitError(UsageError):

@@ -13,6 +13,7 @@ from easyremote.core.fairness import MAX_PRIORITY
 from easyremote.errors import UsageError
 from easyremote.needs import Size
 from easyremote.requirements import environment_of
+from easyremote.sizes import parse_size
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 MAX_TIMEOUT_S = 1e9
@@ -41,6 +42,7 @@ class CallOptions:
     explain_waiting: bool = True
     durable: bool = False
     on_interrupt: str | None = None
+    send_limit: Size | None = None
     slots: int | None = None
     cpus: float | None = None
     memory: Size | None = None
@@ -63,6 +65,8 @@ class CallOptions:
             raise UsageError(f"on_interrupt is 'cancel' or 'detach', not {changes['on_interrupt']!r}")
         if changes.get("on_interrupt") == "detach":  # only a job can go on without whoever waits for it
             changes = {"durable": True, **changes}
+        if changes.get("send_limit") is not None:
+            changes = {**changes, "send_limit": parse_size(changes["send_limit"], "send_limit")}
         options = replace(base, **changes)
         if options.on_interrupt == "detach" and not options.durable:
             raise UsageError("on_interrupt='detach' leaves a call running as a job, so it can't go with durable=False")

@@ -123,10 +123,12 @@ class RemoteNode:
         name = spec.name
         if len(self.node_ids) == 1:
             shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
+            self._client.check_sent(name, shipped[1].size, function, {})
             self._everywhere(f"register {name}", shipped)
         else:
             spec.staged = random_id().hex()
             shipped = introspect.ship(function, pb.Code.KIND_STAGE, spec, self._client.modules_for)
+            self._client.check_sent(name, shipped[1].size, function, {})
             self._everywhere(f"register {name}", shipped)
             staged = pb.FunctionSpec(name=name, staged=spec.staged)
             self._everywhere(f"register {name}", (pb.Code(kind=pb.Code.KIND_COMMIT, spec=staged), codec.encode(None)))

@@ -15,8 +15,12 @@ from easyremote.execution.confidential import looks_secret
 from easyremote.execution.dependencies import Dependencies, Part, Variable
 from easyremote.execution.functions import Shipping, payload_of
 from easyremote.execution.scanning import scan
+from easyremote.sizes import format_size
 from easyremote.wire import codec
 from easyremote.wire.references import Handle, mentioning, type_text
+
+_LARGEST = 5
+"""Variables that are named where something is too large."""
 
 _TYPE_OF_PART = {True: "class", False: "function"}
 
@@ -176,3 +180,17 @@ def _module(name: str, users: tuple[str, ...], shipped: Mapping[str, str]) -> Ne
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
+
+
+def too_large(name: str, size: int, limit: int, function: Any, arguments: Mapping[str, Any]) -> str:
+    """Which variables make a call larger than it may be, in words."""
+    parts = [(scan(value, lambda _: b"").size, f"{key} ({type_text(value)})") for key, value in arguments.items()]
+    if not isinstance(function, str):
+        brings = explain_function(function).brings
+        parts += [(item.size_bytes or 0, f"{item.name} ({item.type})") for item in brings if item.kind != "function"]
+    largest = sorted(parts, reverse=True)[:_LARGEST]
+    listed = ", ".join(f"{what} {format_size(part)}" for part, what in largest if part)
+    return (
+        f"'{name}' would send {format_size(size)}, more than send_limit={format_size(limit)}: {listed}. client.put(value) sends "
+        "a value once for many calls; or make it where the function runs"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from easyremote.captures import CaptureExplanation
 from easyremote.client import Client
 from easyremote.execution.explaining import explain_names, modules_needed
 from easyremote.execution.shipped_modules import Bundle
+from easyremote.notebook.names import names_of
+from easyremote.notebook.packing import own_names
 
 
 def explain_cell(
@@ -20,15 +21,16 @@ def explain_cell(
     names: Sequence[str] = (),
     title: str = "the cell",
     client: Client | None = None,
+    hidden: Mapping[str, Any] | None = None,
 ) -> CaptureExplanation:
     """What the cell would bring along of this namespace: its `names`, or where none are given those that its code reads.
-    `client`: which modules it ships.
+    `client`: which modules it ships. `hidden`: names that IPython put there.
 
     Raises UsageError for a cell that isn't Python.
     """
     plain = as_python(source)
-    wanted = names or names_read(plain)
-    values = {name: namespace[name] for name in wanted if name in namespace and not _is_ipythons(name)}
+    wanted = names or own_names(namespace, names_of(source).reads, hidden or {})
+    values = {name: namespace[name] for name in wanted if name in namespace}
     return explain_names(title, plain, values, client.modules_for if client is not None else None)
 
 
@@ -47,17 +49,3 @@ def modules_for_cell(client: Client, source: str, names: Mapping[str, Any]) -> t
 def as_python(source: str) -> str:
     """The cell without IPython's own syntax."""
     return TransformerManager().transform_cell(source)
-
-
-def _is_ipythons(name: str) -> bool:
-    return name.startswith("_") or name in ("In", "Out", "exit", "quit", "get_ipython", "display")
-
-
-def names_read(source: str) -> list[str]:
-    """Names that the code reads, in their order; none where it isn't Python."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return []
-    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
-    return list(dict.fromkeys(node.id for node in nodes))

@@ -76,7 +76,8 @@ class RemoteMagics(Magics):
         if options.dry_run:
             assert self.shell is not None
             title = f"cell {self._cell_number()}"
-            return explain_cell(source, self.shell.user_ns, names_from(options.input), title, workspace.client)
+            given, names = names_from(options.input), self.shell.user_ns
+            return explain_cell(source, names, given, title, workspace.client, self.shell.user_ns_hidden)
         return run_remote(
             source,
             node=options.node,

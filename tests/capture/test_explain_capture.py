@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from easyremote import CaptureExplanation, Client, ComputeNode, Server, UsageError
+from easyremote import CaptureExplanation, Client, ComputeNode, SendLimitError, Server, UsageError
 from easyremote.wire import codec
 
 _CELL = """
@@ -161,3 +161,25 @@ def test_it_sends_nothing_and_can_be_read_as_text_and_as_html(client: Client, ce
     assert "<table" in found._repr_html_() and found["brings"][0]["name"] == found.brings[0].name
     with pytest.raises(UsageError):
         client.explain_capture("train")  # type: ignore[arg-type]
+
+
+def test_a_call_above_its_limit_is_refused_before_it_is_sent_and_says_what_is_large(
+    client: Client, cell: dict[str, Any]
+) -> None:
+    """C18: the size is known before the upload, for each variable. C17: what to do is said, and nothing when it isn't asked for."""
+    limited = client.with_options(send_limit="1MiB")
+    before = [node.finished for node in client.list_nodes()]
+    with pytest.raises(SendLimitError) as caught:
+        limited.call(cell["helper"], np.zeros(1 << 20))
+    text = str(caught.value)
+    assert "x (numpy.ndarray (1048576,)) 8 MiB" in text and "SCALE" in text and "client.put" in text
+    cell["SCALE"] = np.zeros(1 << 18)
+    with pytest.raises(SendLimitError, match="SCALE"):
+        limited.node().register(cell["helper"])
+    with pytest.raises(SendLimitError, match="SCALE"):
+        limited.call(cell["helper"], 1)
+    assert [node.finished for node in client.list_nodes()] == before
+    with pytest.raises(UsageError, match="send_limit"):
+        client.with_options(send_limit="many")
+    assert limited.call(cell["deepest"], 1) == 2001
+    assert limited.call(len, client.put(np.zeros(1 << 18))) == 1 << 18  # a ref is no part of the call
