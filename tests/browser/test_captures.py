@@ -43,10 +43,10 @@ def test_the_tables_of_a_dry_run_in_both_themes(lab: Lab, page: Page) -> None:
     page.open(lab.page_url("captures.ipynb"))
     page.command("notebook:run-all-cells")
     page.wait_for_text("stopped the gateway")
-    rows = page.output(2).locator("table").first.locator("tbody tr")
+    rows = page.output(3).locator("table").first.locator("tbody tr")
     assert rows.first.locator("td").first.text_content() == "WEIGHTS"
-    text = page.output(2).text_content()
+    text = page.output(3).text_content()
     assert "looks like a secret" in text and "abcdefgh" not in text and "2 MiB" in text
-    assert "nothing was sent" in page.output(3).text_content()
+    assert "nothing was sent" in page.output(4).text_content()
     page.screenshots("captures", height=1500)
     assert page.errors == []
