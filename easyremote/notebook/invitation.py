@@ -29,9 +29,14 @@ class InvitationView:
         self._is_node = role == "node"
         self._line = f"easyremote join {text}"
         self._note = (
-            f"A secret, good {'once' if uses == 1 else f'{uses} times'}, for {expires}; it dials {', '.join(addresses)}. Clear "
-            "this output before you pass the notebook on."
+            f"A secret, good {'once' if uses == 1 else f'{uses} times'}, for {expires}; it dials {', '.join(addresses)}. It goes "
+            "from this output when it is good no more; until then, clear the output before you pass the notebook on."
         )
+        self._over = ""
+
+    def end(self, why: str) -> None:
+        """Show why it isn't good any more, and the line no more."""
+        self._line, self._over = "", f"{why} The line that was here isn't kept; `%easyremote invite` makes another."
 
     @property
     def _head(self) -> str:
@@ -40,6 +45,8 @@ class InvitationView:
         return "Run this on the machine of whom you invite (in a notebook: %easyremote connect er1:…):"
 
     def _repr_html_(self) -> str:
+        if self._over:
+            return f'<div style="{INDENT}{MUTED}">{html.escape(self._over)}</div>'
         return (
             f'<div style="{INDENT}"><div>{html.escape(self._head)}</div>'
             '<div style="display:flex;gap:0.5em;margin:0.4em 0;flex-wrap:wrap">'
@@ -49,4 +56,6 @@ class InvitationView:
         )
 
     def __repr__(self) -> str:
+        if self._over:
+            return self._over
         return f"{self._head}\n\n{self._line}\n\n{self._note}"

@@ -47,8 +47,8 @@ def run_start(session: Session, options: argparse.Namespace) -> None:
 
 def run_connect(session: Session, options: argparse.Namespace) -> None:
     workspace = session.workspace
-    session.unbind()
     workspace.connect(options.address)
+    session.unbind()  # not before: where it fails, the notebook stays connected as it was
     caption = f"connected to {workspace.address}{session.bind()}"
     display(nodes_table(workspace.require_client().list_nodes(), caption))
 
