@@ -96,6 +96,8 @@ class Strangers:
                     self.look()
                 else:
                     await asyncio.to_thread(self.look)
+            except RuntimeError:
+                return  # the interpreter is ending, and starts no thread
             except Exception:  # a fault of ours; the gateway goes on without
                 _log.exception("a fault in this gateway, which goes on; please report it")
             took = monotonic() - began
