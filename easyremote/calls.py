@@ -30,6 +30,9 @@ R = TypeVar("R")
 _KEPT = {"output": 1024 * 1024, "display": 16 * 1024 * 1024}
 """Characters of output and bytes of displays that a call keeps while nobody looks; the oldest go first, and it says so."""
 
+_TAIL = 4000
+"""Characters at the end of a call's output that it remembers, shown or not."""
+
 _KEPT_FOR_EACH = 100
 """What an event counts beyond what it carries."""
 
@@ -86,7 +89,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
 
     Attributes: `call_id` (32 hex digits), `function` (its name), `node` (where it runs, once known), `function_version` (of the
     code that runs there, once known), `attempt`, `state` ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s`
-    (how long it ran, once it ended).
+    (how long it ran, once it ended), `last_output` (the end of what it printed, at most 4,000 characters).
     """
 
     # A burst makes thousands of calls, and the garbage collector walks through all that they hold. So a call begins with nothing
@@ -114,6 +117,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _items_queued = 0
     _queued_progress: _Arrived | None = None
     _queued_tail: _Arrived | None = None
+    last_output = ""
     _kept: dict[str, int] | None = None
     _dropped: dict[str, int] | None = None
     _outcome: _Arrived | bytes | pb.ErrorInfo | BaseException | None = None
@@ -507,6 +511,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self._note_start(event)
             is_item = body in UNREPEATABLE
             at_once = not self._items_queued and not is_item
+            if body == "output":
+                self.last_output = (self.last_output + event.output.text)[-_TAIL:]
             if body in ("result", "error"):
                 self._final, self._final_taken = (event.attempt, event.seq), at_once or bool(self._tasks)
             if body == "result":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from easyremote import hedging, interrupts, jobs, joining, needs
+from easyremote import displaying, hedging, interrupts, jobs, joining, needs
 from easyremote.bundling import CallTime, Target
 from easyremote.calls import BESIDE_EVERY_S, Call
 from easyremote.captures import CaptureExplanation, ShippedModule
@@ -21,7 +21,7 @@ from easyremote.execution.explaining import explain_function, too_large
 from easyremote.execution.failure import rebuild
 from easyremote.jobs import Job
 from easyremote.mapping import MAP_WINDOW, encode_task, ordered
-from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo, TokenInfo
+from easyremote.model import Explanation, FunctionInfo, GatewayInfo, JobInfo, NodeInfo, Overview, TokenInfo
 from easyremote.options import CallOptions
 from easyremote.presenting import Presenter
 from easyremote.refs import Ref
@@ -32,7 +32,7 @@ from easyremote.runtime import python_minor, random_id
 from easyremote.shipping import Shipment
 from easyremote.sizes import parse_size, parse_span
 from easyremote.trusting import Results
-from easyremote.views import function_info, node_info, token_info
+from easyremote.views import function_info, gateway_info, node_info, overview, token_info
 from easyremote.waiting import explanation_of
 from easyremote.wire import codec
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -507,15 +507,42 @@ class Client:
 
     def gateway_info(self) -> GatewayInfo:
         """The gateway itself."""
-        record = self._connection.query(pb.Query(list_nodes=pb.Query.ListNodes())).gateway
-        return GatewayInfo(
-            address=self.address,
-            version=record.version,
-            uptime_s=record.uptime_s,
-            clients=record.clients,
-            queued=record.queued,
-            running=record.running,
-        )
+        answer = self._connection.query(pb.Query(list_nodes=pb.Query.ListNodes()))
+        return gateway_info(answer.gateway, self.address)
+
+    def overview(self, max_calls: int = 200) -> Overview:
+        """What is going on, in one round trip: gateway, nodes, functions, calls that run and wait (at most `max_calls`, up to
+        1,000), what failed lately and what it has cost. `%easyremote monitor` and `easyremote top` show it.
+
+        Calls, failures and costs are those of this client's token; an administrator's, like the gateway's own, sees all.
+        """
+        return overview(self.look(pb.Query.Look(details=True, max_calls=max_calls)), self.address)
+
+    def look(self, look: pb.Query.Look) -> pb.Answer:
+        """What `overview` is made of. For faces that ask once a second."""
+        answer = self._connection.query(pb.Query(look=look))
+        if answer.HasField("error"):
+            raise rebuild(answer.error)
+        return answer
+
+    def open_calls(self) -> list[Call[Any]]:
+        """This client's calls that haven't ended, but for short ones that travel together. For faces."""
+        return self._connection.open_calls()
+
+    def explain_call(self, call_id: str) -> Explanation:
+        """Why a call of this client waits. Raises UsageError where it has none that waits under this id."""
+        answer = self._connection.query(pb.Query(explain=pb.Submit(call_id=_id_of(call_id))))
+        if answer.HasField("error"):
+            raise rebuild(answer.error)
+        return explanation_of(answer.explanation)
+
+    def cancel_call(self, call_id: str) -> None:
+        """Stop a call of any client with the same token, by its 32 hex digits as `overview` lists it; an administrator's token
+        stops anyone's. Who waits for it gets CallCancelled. Raises UsageError where no such call runs or waits; for jobs there
+        is `client.job(id).cancel()`."""
+        answer = self._connection.query(pb.Query(cancel_call=_id_of(call_id)))
+        if answer.HasField("error"):
+            raise rebuild(answer.error)
 
     def jobs(self, limit: int | None = None) -> list[JobInfo]:
         """The jobs that the gateway keeps, the newest first; at most `limit`. Raises JobsUnavailable when it keeps none.
@@ -551,6 +578,26 @@ class Client:
     @property
     def is_connected(self) -> bool:
         return self._connection.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        return self._connection.is_closed
+
+    @property
+    def connection_id(self) -> int:
+        """The same for all faces of one client, as `with_options` makes them."""
+        return id(self._connection)
+
+    def monitor(self, language: str | None = None) -> Any:
+        """A live picture of the gateway for a notebook: nodes, calls, functions, errors, cost. The last value of a cell shows it.
+
+        `language`: "en" or "zh"; by itself that of the locale. In a terminal: `easyremote top`. Raises UsageError for another
+        language.
+        """
+        return displaying.monitor(self, language=language)
+
+    def _ipython_display_(self) -> None:
+        displaying.show(self, self)
 
     # ---- its life ------------------------------------------------------------------------------------------------
 
@@ -716,6 +763,13 @@ class Client:
         close = list(answer.close_names)
         hint = f"; did you mean {' or '.join(close)}?" if close else "; none of its nodes offers a similar name"
         raise FunctionNotFound(f"no function '{name}' at the gateway {self.address}{hint}", close)
+
+
+def _id_of(call_id: str) -> bytes:
+    try:
+        return bytes.fromhex(call_id)
+    except ValueError:
+        raise UsageError(f"a call's id has 32 hex digits, not {call_id[:60]!r}") from None
 
 
 def _title(function: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from easyremote import lifetime
+from easyremote import displaying, lifetime
 from easyremote.client import Client
 from easyremote.errors import EasyRemoteError, UsageError, from_code
 
@@ -48,6 +48,7 @@ class LocalCluster:
             raise UsageError(f"a local cluster has 0 to 64 nodes, not {nodes}")
         self._children: list[_Child] = []
         self._names: list[str] = []
+        self._client: Client | None = None  # of its monitors
         self.address = ""
         self._token = ""
         self._jobs: tempfile.TemporaryDirectory[str] | None = None  # which end with the cluster
@@ -88,9 +89,44 @@ class LocalCluster:
         """A new client of this cluster."""
         return Client(self.address, token=self._token)
 
+    def monitor(self, language: str | None = None) -> Any:
+        """A live picture of this cluster for a notebook, as `Client.monitor`. It can show the end of each node's log, and end
+        nodes."""
+        return displaying.monitor(self._own_client(), self, language)
+
+    def log_tail(self, node_id: str, characters: int = 4000) -> str:
+        """The end of what a node's process has written to its standard error. Raises UsageError for no node of this cluster."""
+        return self._node(node_id).log_tail(characters)
+
+    def remove_node(self, node_id: str) -> None:
+        """End a node's process; its calls go to other nodes. Raises UsageError for no node of this cluster."""
+        child = self._node(node_id)
+        self._children.remove(child)
+        self._names.remove(node_id)
+        child.close()
+        child.wait(time.monotonic() + _STOP_TIMEOUT_S)
+
+    def _node(self, node_id: str) -> _Child:
+        for child in self._children[1:]:
+            if child.name == node_id and node_id in self._names:
+                return child
+        there = ", ".join(self._names) or "none"
+        raise UsageError(f"this cluster has no node '{node_id[:60]}'; its nodes are: {there}")
+
+    def _own_client(self) -> Client:
+        if self._client is None or self._client.is_closed:
+            self._client = self.client()
+        return self._client
+
+    def _ipython_display_(self) -> None:
+        displaying.show(self, self._own_client() if self.is_running else None, self)
+
     def stop(self) -> None:
         """End all processes, nodes first, and wait for their end. Stopping again does nothing."""
         lifetime.closed(self)
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
         children, self._children = self._children, []
         for child in reversed(children):
             child.close()
@@ -180,8 +216,11 @@ class _Child:
             self.process.kill()
             self.process.wait()
 
-    def _last_words(self) -> str:
+    def log_tail(self, most_bytes: int) -> str:
         log = self._log.fileno()
-        start = max(os.fstat(log).st_size - _LAST_WORDS_BYTES, 0)
-        text = os.pread(log, _LAST_WORDS_BYTES, start).decode(errors="replace").strip()  # its position is the child's
+        start = max(os.fstat(log).st_size - most_bytes, 0)
+        return os.pread(log, most_bytes, start).decode(errors="replace").strip()  # its position is the child's
+
+    def _last_words(self) -> str:
+        text = self.log_tail(_LAST_WORDS_BYTES)
         return f":\n{text}" if text else ""

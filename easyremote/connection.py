@@ -243,6 +243,10 @@ class Connection:
         if not self.is_closed and are_notes_wanted():
             self.post(work)
 
+    def open_calls(self) -> list[Call[Any]]:
+        """Those that haven't ended, but for short ones that travel together."""
+        return [call for call in list(self._calls.values()) if isinstance(call, Call)]
+
     def query(self, query: pb.Query, timeout_s: float = 10.0) -> pb.Answer:
         """Ask the gateway and wait for the answer. Raises GatewayUnreachable when none comes."""
         if self.is_closed:

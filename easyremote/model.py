@@ -11,14 +11,18 @@ from easyremote import foreign
 from easyremote.tables import Table
 
 __all__ = [
+    "CallInfo",
     "CurrentCall",
     "Explanation",
+    "FailureInfo",
     "FunctionInfo",
     "GatewayInfo",
     "GpuInfo",
     "JobInfo",
     "NodeInfo",
     "NodeOutlook",
+    "OfferInfo",
+    "Overview",
     "Record",
     "RestInfo",
     "TokenInfo",
@@ -290,3 +294,84 @@ class JobInfo(Record):
     dropped_events: int
     error: str
     kind: str = "function"
+
+
+@dataclass(frozen=True, eq=False)
+class CallInfo(Record):
+    """A call that runs or waits, as the gateway sees it: never what it was given.
+
+    `call_id`: 32 hex digits. `function`: what people call it. `state`: "running" or "queued". `age_s`: since it was made,
+    `running_s`: since its node got it. `progress`: how far it is, 0 to 1, None where it doesn't say; `progress_text` says it in
+    words. `tasks`: short calls that travel as this one; 0: it is a single one. `owner`: id of the token that made it, empty: the
+    gateway's own. `is_own`: this client made it. `version`: of the function that runs.
+    """
+
+    call_id: str
+    function: str
+    state: str
+    node: str = ""
+    attempt: int = 0
+    age_s: float = 0.0
+    running_s: float = 0.0
+    progress: float | None = None
+    progress_text: str = ""
+    tasks: int = 0
+    owner: str = ""
+    is_own: bool = False
+    is_job: bool = False
+    version: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FailureInfo(Record):
+    """A call that failed a while ago. `code`: as in `easyremote.errors`; `type` and `message`: what was raised, the message's
+    first line; empty where it was sealed for its caller. `node`: empty where none had it."""
+
+    call_id: str
+    function: str
+    node: str
+    code: str
+    type: str
+    message: str
+    ago_s: float
+    owner: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OfferInfo(Record):
+    """A function and where it lives: `versions`, each with its nodes, the one registered last in front."""
+
+    name: str
+    kind: str
+    shipped: bool
+    versions: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All that offer it."""
+        return tuple(sorted({node for _, nodes in self.versions for node in nodes}))
+
+    @property
+    def stale_nodes(self) -> tuple[str, ...]:
+        """Those that still hold another version than the newest."""
+        return tuple(sorted({node for _, nodes in self.versions[1:] for node in nodes}))
+
+
+@dataclass(frozen=True, eq=False)
+class Overview(Record):
+    """What is going on at a gateway, as far as this client may see it: made by `Client.overview`.
+
+    `calls`: those that run, the longest in front, then those that wait; `running` and `queued` count them all. `sees_all`: they
+    are everybody's, as this client's token is an administrator's; else they are those of its token. `spent`: what their ended
+    attempts have cost since the gateway began, seconds times the node's price.
+    """
+
+    gateway: GatewayInfo
+    nodes: tuple[NodeInfo, ...]
+    calls: tuple[CallInfo, ...] = ()
+    failures: tuple[FailureInfo, ...] = ()
+    functions: tuple[OfferInfo, ...] = ()
+    running: int = 0
+    queued: int = 0
+    spent: float = 0.0
+    sees_all: bool = False

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from easyremote.execution.functions import signature_of
-from easyremote.model import FunctionInfo, GpuInfo, NodeInfo, RestInfo, TokenInfo
+from easyremote.model import (
+    CallInfo,
+    FailureInfo,
+    FunctionInfo,
+    GatewayInfo,
+    GpuInfo,
+    NodeInfo,
+    OfferInfo,
+    Overview,
+    RestInfo,
+    TokenInfo,
+)
 from easyremote.needs import described
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -132,3 +144,73 @@ def _gpus(record: pb.NodeRecord) -> tuple[GpuInfo, ...]:
             )
         )
     return tuple(found)
+
+
+def gateway_info(record: pb.GatewayRecord, address: str) -> GatewayInfo:
+    return GatewayInfo(
+        address=address,
+        version=record.version,
+        uptime_s=record.uptime_s,
+        clients=record.clients,
+        queued=record.queued,
+        running=record.running,
+    )
+
+
+def overview(answer: pb.Answer, address: str) -> Overview:
+    """The answer to a look."""
+    picture = answer.picture
+    return Overview(
+        gateway=gateway_info(answer.gateway, address),
+        nodes=tuple(sorted(map(node_info, answer.nodes), key=lambda node: node.node_id)),
+        calls=tuple(map(_call_info, picture.calls)),
+        failures=tuple(map(_failure_info, picture.failures)),
+        functions=tuple(map(_offer_info, picture.offers)),
+        running=picture.running,
+        queued=picture.waiting,
+        spent=picture.spent,
+        sees_all=picture.sees_all,
+    )
+
+
+def _call_info(record: pb.Picture.CallRecord) -> CallInfo:
+    done, total = record.progress.done, record.progress.total
+    part = done / total if total > 0 else math.nan
+    return CallInfo(
+        call_id=record.call_id.hex(),
+        function=record.title,
+        state="running" if record.is_running else "queued",
+        node=record.node_id,
+        attempt=record.attempt,
+        age_s=record.age_s,
+        running_s=record.running_s,
+        progress=min(max(part, 0.0), 1.0) if math.isfinite(part) else None,
+        progress_text=record.progress.text,
+        tasks=record.tasks,
+        owner=record.owner,
+        is_own=record.is_own,
+        is_job=record.is_job,
+        version=record.version,
+    )
+
+
+def _failure_info(record: pb.Picture.FailureRecord) -> FailureInfo:
+    return FailureInfo(
+        call_id=record.call_id.hex(),
+        function=record.title,
+        node=record.node_id,
+        code=record.code,
+        type=record.type,
+        message=record.message,
+        ago_s=record.ago_s,
+        owner=record.owner,
+    )
+
+
+def _offer_info(record: pb.Picture.OfferRecord) -> OfferInfo:
+    return OfferInfo(
+        name=record.name,
+        kind=_KINDS.get(record.kind, "function"),
+        shipped=record.shipped,
+        versions=tuple((each.version, tuple(each.nodes)) for each in record.versions),
+    )

@@ -621,6 +621,31 @@ def status(gateway: Gateway = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def top(
+    gateway: Gateway = None,
+    lang: Annotated[
+        str | None, typer.Option("--lang", metavar="LANG", help="en or zh; the locale's without.", show_default=False)
+    ] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="BY", help="name, cpu, memory, gpu, running or failed.")
+    ] = "name",
+) -> None:
+    """Watch a gateway: its nodes, what runs and waits there, what failed lately.
+
+    It is a live picture; q ends it and s sorts the nodes by something else. Into a
+    pipe it prints one picture. In a notebook: %easyremote monitor.
+
+    [dim]Examples[/]
+      easyremote top
+      easyremote top --sort gpu --lang zh
+    """
+    with reported():
+        from easyremote.cli.top import run
+
+        run(gateway, lang, sort)
+
+
+@app.command()
 def audit(
     last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=1, max=1_000_000, help="The newest N.")] = 20,
     function: Annotated[

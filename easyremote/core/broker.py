@@ -66,7 +66,7 @@ class Broker:
         submissions = Submissions(state, attempts, endings, dispatching, recovering)
         self._node_keys = node_keys = NodeKeys(state)
         self._peers = peers = Peers(state, endings, dispatching, nodes, node_keys)
-        self._questions = Questions(state, nodes)
+        self._questions = Questions(state, endings, nodes)
         self._handlers: dict[str | None, Callable[[Session, pb.Frame], None]] = {
             "submit": submissions.on_submit,
             "cancel": submissions.on_cancel,

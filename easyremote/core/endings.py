@@ -43,6 +43,7 @@ class Endings:
         error.earlier.extend(call.submit.earlier)
         call.verdict = pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error))
         self._send(call.client, call.verdict)
+        self._state.tally.failed(call, error, "", self._state.now)
 
     def timed_out(self, call: Call) -> None:
         waited = self._state.now - call.created_at
@@ -96,6 +97,12 @@ class Endings:
             self.drop(call)
         else:
             self._attempts.cancel_at(call.node, call, why)
+
+    def stop(self, call: Call, error: pb.ErrorInfo) -> None:
+        """Somebody other than its client has it stopped: the client is told with this error, and it ends as if it had asked."""
+        assert call.client is not None, "whose call this is was looked up"
+        self._send(call.client, pb.Frame(verdict=pb.Verdict(call_id=call.call_id, error=error)))
+        self.abandon(call, error.message)
 
     def drop(self, call: Call) -> None:
         """Forget the call here. Nothing is told to anyone."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from easyremote.core.admission import refuse_submit
 from easyremote.core.answers import answer, node_record
 from easyremote.core.draining import no_node_to_drain, reason_of
+from easyremote.core.endings import Endings
 from easyremote.core.explaining import explain
 from easyremote.core.nodes import Nodes
 from easyremote.core.permissions import note_in, refuse_call, refuse_query
+from easyremote.core.pictures import picture, sees
 from easyremote.core.placing import queue_key
 from easyremote.core.records import AskKeeper, AskTokens, Call, Session
 from easyremote.core.state import State
@@ -21,7 +23,7 @@ _NO_ID = b"\0" * 16
 class Questions:
     """Answers at once, except what only the keeper of jobs can tell."""
 
-    def __init__(self, state: State, nodes: Nodes) -> None:
+    def __init__(self, state: State, endings: Endings, nodes: Nodes) -> None:
         self._state = state
         self._settings = state.settings
         self._send = state.send
@@ -30,6 +32,7 @@ class Questions:
         self._queues = state.queues
         self._placing = state.placing
         self._nodes = nodes
+        self._endings = endings
 
     def on_query(self, session: Session, frame: pb.Frame) -> None:
         query = frame.query
@@ -51,6 +54,11 @@ class Questions:
             reply = self._drain_node(query, query.drain_node.node_id, reason_of(query.drain_node))
         elif query.HasField("resume_node"):
             reply = self._drain_node(query, query.resume_node, "")
+        elif query.HasField("look"):
+            reply = pb.Answer(query_id=query.query_id, gateway=self._gateway_record())
+            picture(self._state, session, query.look, reply)
+        elif query.HasField("cancel_call"):
+            reply = self._cancel_call(session, query)
         elif query.HasField("explain"):
             reply = self._explain(session, query)
         else:
@@ -67,6 +75,22 @@ class Questions:
         self._send(node.session, pb.Frame(drain=told))
         self._nodes.drain_changed(node)
         return pb.Answer(query_id=query.query_id, nodes=[node_record(node, self._placing, self._state.now)])
+
+    def _cancel_call(self, session: Session, query: pb.Query) -> pb.Answer:
+        """Somebody who looks on stops a call of the same token, or anyone's as an administrator. Its client is told."""
+        call = self._calls.get(query.cancel_call)
+        client = call.client if call is not None else None
+        if call is None or client is None or not sees(session.access, call.whose) or call.state is CallState.ENDED:
+            why = "no call that runs or waits is known here under that id"
+        elif client.session_id == self._state.keeper_id:
+            why = f"'{call.title}' is a job; cancel it as one: client.job(id).cancel()"
+        elif client.conn is None:
+            why = f"whoever called '{call.title}' is away for a moment; try again in some seconds"
+        else:
+            why = f"'{call.title}' was cancelled from a monitor"
+            self._endings.stop(call, pb.ErrorInfo(code="cancelled", message=why, may_have_run=call.runs > 0))
+            return pb.Answer(query_id=query.query_id)
+        return pb.Answer(query_id=query.query_id, error=pb.ErrorInfo(code="usage", message=why))
 
     def _explain(self, session: Session, query: pb.Query) -> pb.Answer:
         """Why a call of this client waits, or what would become of one like this."""

@@ -461,6 +461,8 @@ class Call:
     retry_at: float | None = None  # how long it waits after an error
     refs: Sequence[pb.Ref] = ()  # what its arguments name, and have not in them
     brings_ring: bool = False  # it came with admissions of its own
+    progress: pb.Progress | None = None  # what it told last
+    progress_of: int = 0  # by which attempt
 
     def to(self, event: CallEvent) -> None:
         after = TABLE.get((self.state, event))

@@ -6,7 +6,7 @@ from easyremote.core.attempts import Attempts
 from easyremote.core.dispatching import Dispatching
 from easyremote.core.endings import Endings
 from easyremote.core.placing import circuit_of
-from easyremote.core.records import LONGEST_S, Call, Node, Session
+from easyremote.core.records import LONGEST_S, MAX_NAME, Call, Node, Session
 from easyremote.core.recovering import Recovering
 from easyremote.core.state import State
 from easyremote.core.transitions import UNREPEATABLE, CallEvent, CallState
@@ -52,10 +52,20 @@ class Reports:
                 return
         elif call.state is not CallState.RUNNING:
             call.to(CallEvent.STARTED)
+        if body == "progress":
+            self._note_progress(call, event)
         if client is not None:
             if event.seq == call.passed_seq + 1 and client.conn is not None:
                 call.passed_seq = event.seq
             self._send(client, frame)
+
+    @staticmethod
+    def _note_progress(call: Call, event: pb.Event) -> None:
+        """For those who look on. A copy: what came with the event would stay as long."""
+        told = event.progress
+        if told.total or told.done or told.text:  # else it is sealed
+            call.progress = pb.Progress(done=told.done, total=told.total, text=told.text[:MAX_NAME])
+            call.progress_of = event.attempt
 
     def _attempt_ended(self, call: Call, node: Node, event: pb.Event, failed: bool) -> None:
         first_time = call.occupies_slot
@@ -68,6 +78,7 @@ class Reports:
         if first_time and self._state.audits:
             self._state.audit(call, "failed" if failed else "succeeded", event.error.code)
         if first_time:
+            self._state.tally.attempt_ended(call, node, event, self._state.now)
             node.running_count -= 1
             needs_slot = call.grant is None or call.grant.slots > 0
             self._attempts.release(call, node)

@@ -11,6 +11,7 @@ from easyremote.core.placing import Placing, queue_key
 from easyremote.core.queues import Queues
 from easyremote.core.records import Action, Call, Send, SendChunk, Session
 from easyremote.core.relay import Relay
+from easyremote.core.tally import Tally
 from easyremote.core.transitions import CallState
 from easyremote.core.values import Values
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -40,6 +41,7 @@ class State:
         self.values = Values(self.send, lambda ref_id: self.relay.value_left(ref_id), 2 * settings.grace_s)
         self.placing.missing_s = self.values.missing_s
         self.nesting = Nesting(self.calls)
+        self.tally = Tally()
         self.relay = Relay(self.calls, self.send, self._send_chunk, self.values, now + settings.grace_s)
         self.actions: list[Action] = []  # the one exception: it is taken away
 

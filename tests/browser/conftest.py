@@ -70,7 +70,7 @@ class Lab:
         return self._process.pid
 
     def _wait_for_url(self) -> str:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120  # a bound for a busy machine
         while time.monotonic() < until and self._process.poll() is None:
             for path in self._runtime.glob("jpserver-*.json"):
                 record = json.loads(path.read_text() or "{}")

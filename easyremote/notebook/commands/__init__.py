@@ -9,10 +9,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from easyremote.notebook.commands import connecting, inviting, looking, refreshing, shipping, working
+from easyremote.notebook.commands import connecting, inviting, looking, monitoring, refreshing, shipping, working
 from easyremote.notebook.commands.base import HelpShown, Parser, Session
 
-_GROUPS = (connecting, inviting, looking, refreshing, shipping, working)
+_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, working)
 
 _MORE = """\
 

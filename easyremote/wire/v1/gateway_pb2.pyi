@@ -1178,10 +1178,17 @@ class Resume(_message.Message):
     def __init__(self, call_id: _Optional[bytes] = ..., attempt: _Optional[int] = ..., after_seq: _Optional[int] = ..., taken_seq: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "job", "drain_node", "resume_node", "tokens")
+    __slots__ = ("query_id", "list_nodes", "list_functions", "describe_function", "explain", "job", "drain_node", "resume_node", "tokens", "look", "cancel_call")
     class ListNodes(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
+    class Look(_message.Message):
+        __slots__ = ("details", "max_calls")
+        DETAILS_FIELD_NUMBER: _ClassVar[int]
+        MAX_CALLS_FIELD_NUMBER: _ClassVar[int]
+        details: bool
+        max_calls: int
+        def __init__(self, details: _Optional[bool] = ..., max_calls: _Optional[int] = ...) -> None: ...
     class ListFunctions(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -1201,6 +1208,8 @@ class Query(_message.Message):
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     RESUME_NODE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOOK_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_CALL_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     list_nodes: Query.ListNodes
     list_functions: Query.ListFunctions
@@ -1210,10 +1219,12 @@ class Query(_message.Message):
     drain_node: Query.DrainNode
     resume_node: str
     tokens: TokenRequest
-    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., job: _Optional[_Union[JobRequest, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ..., tokens: _Optional[_Union[TokenRequest, _Mapping]] = ...) -> None: ...
+    look: Query.Look
+    cancel_call: bytes
+    def __init__(self, query_id: _Optional[int] = ..., list_nodes: _Optional[_Union[Query.ListNodes, _Mapping]] = ..., list_functions: _Optional[_Union[Query.ListFunctions, _Mapping]] = ..., describe_function: _Optional[str] = ..., explain: _Optional[_Union[Submit, _Mapping]] = ..., job: _Optional[_Union[JobRequest, _Mapping]] = ..., drain_node: _Optional[_Union[Query.DrainNode, _Mapping]] = ..., resume_node: _Optional[str] = ..., tokens: _Optional[_Union[TokenRequest, _Mapping]] = ..., look: _Optional[_Union[Query.Look, _Mapping]] = ..., cancel_call: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "job", "explanation", "tokens")
+    __slots__ = ("query_id", "error", "nodes", "functions", "close_names", "gateway", "job", "explanation", "tokens", "picture")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
@@ -1223,6 +1234,7 @@ class Answer(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
     query_id: int
     error: ErrorInfo
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
@@ -1232,7 +1244,92 @@ class Answer(_message.Message):
     job: JobAnswer
     explanation: Explanation
     tokens: TokenAnswer
-    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., job: _Optional[_Union[JobAnswer, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., tokens: _Optional[_Union[TokenAnswer, _Mapping]] = ...) -> None: ...
+    picture: Picture
+    def __init__(self, query_id: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[FunctionRecord, _Mapping]]] = ..., close_names: _Optional[_Iterable[str]] = ..., gateway: _Optional[_Union[GatewayRecord, _Mapping]] = ..., job: _Optional[_Union[JobAnswer, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., tokens: _Optional[_Union[TokenAnswer, _Mapping]] = ..., picture: _Optional[_Union[Picture, _Mapping]] = ...) -> None: ...
+
+class Picture(_message.Message):
+    __slots__ = ("calls", "running", "waiting", "failures", "spent", "sees_all", "offers")
+    class CallRecord(_message.Message):
+        __slots__ = ("call_id", "title", "is_running", "node_id", "attempt", "age_s", "running_s", "progress", "tasks", "owner", "is_own", "is_job", "version")
+        CALL_ID_FIELD_NUMBER: _ClassVar[int]
+        TITLE_FIELD_NUMBER: _ClassVar[int]
+        IS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+        NODE_ID_FIELD_NUMBER: _ClassVar[int]
+        ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+        AGE_S_FIELD_NUMBER: _ClassVar[int]
+        RUNNING_S_FIELD_NUMBER: _ClassVar[int]
+        PROGRESS_FIELD_NUMBER: _ClassVar[int]
+        TASKS_FIELD_NUMBER: _ClassVar[int]
+        OWNER_FIELD_NUMBER: _ClassVar[int]
+        IS_OWN_FIELD_NUMBER: _ClassVar[int]
+        IS_JOB_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        call_id: bytes
+        title: str
+        is_running: bool
+        node_id: str
+        attempt: int
+        age_s: float
+        running_s: float
+        progress: Progress
+        tasks: int
+        owner: str
+        is_own: bool
+        is_job: bool
+        version: str
+        def __init__(self, call_id: _Optional[bytes] = ..., title: _Optional[str] = ..., is_running: _Optional[bool] = ..., node_id: _Optional[str] = ..., attempt: _Optional[int] = ..., age_s: _Optional[float] = ..., running_s: _Optional[float] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., tasks: _Optional[int] = ..., owner: _Optional[str] = ..., is_own: _Optional[bool] = ..., is_job: _Optional[bool] = ..., version: _Optional[str] = ...) -> None: ...
+    class FailureRecord(_message.Message):
+        __slots__ = ("ago_s", "call_id", "title", "node_id", "code", "type", "message", "owner")
+        AGO_S_FIELD_NUMBER: _ClassVar[int]
+        CALL_ID_FIELD_NUMBER: _ClassVar[int]
+        TITLE_FIELD_NUMBER: _ClassVar[int]
+        NODE_ID_FIELD_NUMBER: _ClassVar[int]
+        CODE_FIELD_NUMBER: _ClassVar[int]
+        TYPE_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        OWNER_FIELD_NUMBER: _ClassVar[int]
+        ago_s: float
+        call_id: bytes
+        title: str
+        node_id: str
+        code: str
+        type: str
+        message: str
+        owner: str
+        def __init__(self, ago_s: _Optional[float] = ..., call_id: _Optional[bytes] = ..., title: _Optional[str] = ..., node_id: _Optional[str] = ..., code: _Optional[str] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    class OfferRecord(_message.Message):
+        __slots__ = ("name", "kind", "shipped", "versions")
+        class Version(_message.Message):
+            __slots__ = ("version", "nodes")
+            VERSION_FIELD_NUMBER: _ClassVar[int]
+            NODES_FIELD_NUMBER: _ClassVar[int]
+            version: str
+            nodes: _containers.RepeatedScalarFieldContainer[str]
+            def __init__(self, version: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        KIND_FIELD_NUMBER: _ClassVar[int]
+        SHIPPED_FIELD_NUMBER: _ClassVar[int]
+        VERSIONS_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        kind: FunctionKind
+        shipped: bool
+        versions: _containers.RepeatedCompositeFieldContainer[Picture.OfferRecord.Version]
+        def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[FunctionKind, str]] = ..., shipped: _Optional[bool] = ..., versions: _Optional[_Iterable[_Union[Picture.OfferRecord.Version, _Mapping]]] = ...) -> None: ...
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    SEES_ALL_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[Picture.CallRecord]
+    running: int
+    waiting: int
+    failures: _containers.RepeatedCompositeFieldContainer[Picture.FailureRecord]
+    spent: float
+    sees_all: bool
+    offers: _containers.RepeatedCompositeFieldContainer[Picture.OfferRecord]
+    def __init__(self, calls: _Optional[_Iterable[_Union[Picture.CallRecord, _Mapping]]] = ..., running: _Optional[int] = ..., waiting: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[Picture.FailureRecord, _Mapping]]] = ..., spent: _Optional[float] = ..., sees_all: _Optional[bool] = ..., offers: _Optional[_Iterable[_Union[Picture.OfferRecord, _Mapping]]] = ...) -> None: ...
 
 class TokenRequest(_message.Message):
     __slots__ = ("list", "create", "revoke")
@@ -1318,7 +1415,7 @@ class NodeOutlook(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., outlook: _Optional[_Union[Outlook, str]] = ..., reason: _Optional[str] = ..., remedy: _Optional[str] = ..., expected_s: _Optional[float] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use", "draining", "resting")
+    __slots__ = ("node_id", "status", "slots", "running", "finished", "failed", "functions", "load", "runtime", "labels", "connected_s", "price", "capacity", "in_use", "draining", "resting", "offers")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1377,6 +1474,7 @@ class NodeRecord(_message.Message):
     IN_USE_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     RESTING_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: str
     slots: int
@@ -1393,7 +1491,8 @@ class NodeRecord(_message.Message):
     in_use: NodeRecord.Use
     draining: str
     resting: _containers.RepeatedCompositeFieldContainer[NodeRecord.Resting]
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ..., draining: _Optional[str] = ..., resting: _Optional[_Iterable[_Union[NodeRecord.Resting, _Mapping]]] = ...) -> None: ...
+    offers: int
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., finished: _Optional[int] = ..., failed: _Optional[int] = ..., functions: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., runtime: _Optional[_Union[Runtime, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., connected_s: _Optional[float] = ..., price: _Optional[float] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., in_use: _Optional[_Union[NodeRecord.Use, _Mapping]] = ..., draining: _Optional[str] = ..., resting: _Optional[_Iterable[_Union[NodeRecord.Resting, _Mapping]]] = ..., offers: _Optional[int] = ...) -> None: ...
 
 class FunctionRecord(_message.Message):
     __slots__ = ("spec", "nodes", "versions")
