@@ -128,7 +128,7 @@ def _changed(variable: Variable) -> str:
     if not variable.changed_by:
         return ""
     who = ", ".join(variable.changed_by)
-    return f"`global {variable.name}` is changed in {who}: the change stays there, and is gone with its worker"
+    return f"{who} changes it by 'global {variable.name}': the change stays there, and is gone with its worker"
 
 
 def _part(part: Part) -> CapturedItem:
