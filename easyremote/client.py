@@ -559,16 +559,16 @@ class Client:
         return jobs.find(self._connection, job_id, self._presenter)
 
     def node(self, *node_ids: str) -> RemoteNode:
-        """A handle of one node, or of several that are to offer the same functions. Without names: all that are connected.
+        """A handle of one node, or of several that are to offer the same functions. Without names: all that are connected
+        whenever it is used.
 
-        Raises NodeGone when one isn't connected.
+        Raises NodeGone when one isn't connected, or none is.
         """
-        names = node_ids or tuple(node.node_id for node in self.list_nodes())
-        if not names:
-            raise NodeGone("no node is connected to this gateway; start one with 'easyremote join ADDRESS'")
-        for name in names:
+        for name in node_ids:
             self.get_node_status(name)
-        return RemoteNode(self, names)
+        if not node_ids and not self.list_nodes():
+            raise NodeGone("no node is connected to this gateway; start one with 'easyremote join ADDRESS'")
+        return RemoteNode(self, node_ids)
 
     @property
     def address(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from easyremote import foreign, retrying
 from easyremote.calls import Call
-from easyremote.errors import UsageError
+from easyremote.errors import NodeGone, UsageError
 from easyremote.execution import functions as introspect
 from easyremote.execution.batching import BATCH_WAIT_S, declare
 from easyremote.execution.environments.uv import BUILD_TIMEOUT_S
@@ -30,11 +30,28 @@ __all__ = ["RemoteNode"]
 
 
 class RemoteNode:
-    """One or several nodes as a place to register functions on and to call. Made by `Client.node`."""
+    """One or several nodes as a place to register functions on and to call. Made by `Client.node`.
 
-    def __init__(self, client: Client, node_ids: tuple[str, ...]) -> None:
+    Made without names it stands for all nodes that are connected whenever it is used.
+    """
+
+    def __init__(self, client: Client, node_ids: tuple[str, ...] = ()) -> None:
         self._client = client
-        self.node_ids = node_ids
+        self._names = node_ids
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        """Their names. Of all nodes: those that are connected now."""
+        return self._names or tuple(node.node_id for node in self._client.list_nodes() if node.status == "connected")
+
+    def _wanted(self) -> tuple[str, ...]:
+        names = self.node_ids
+        if not names:
+            raise NodeGone(
+                f"no node is connected to {self._client.address}; `easyremote join` on a machine makes it one, with the line "
+                "that `%easyremote invite` (client.invite()) gives"
+            )
+        return names
 
     @overload
     def register(
@@ -118,27 +135,29 @@ class RemoteNode:
 
     def _offer(self, function: Callable[..., Any], declared: pb.FunctionSpec) -> None:
         """Have all these nodes offer it, or, where one of them refuses or is away, leave all as they are."""
+        node_ids = self._wanted()
         spec = pb.FunctionSpec()
         spec.CopyFrom(declared)
         name = spec.name
-        if len(self.node_ids) == 1:
+        if len(node_ids) == 1:
             shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
             self._client.check_sent(name, shipped[1].size, function, {})
-            self._everywhere(f"register {name}", shipped)
+            self._everywhere(node_ids, f"register {name}", shipped)
         else:
             spec.staged = random_id().hex()
             shipped = introspect.ship(function, pb.Code.KIND_STAGE, spec, self._client.modules_for)
             self._client.check_sent(name, shipped[1].size, function, {})
-            self._everywhere(f"register {name}", shipped)
+            self._everywhere(node_ids, f"register {name}", shipped)
             staged = pb.FunctionSpec(name=name, staged=spec.staged)
-            self._everywhere(f"register {name}", (pb.Code(kind=pb.Code.KIND_COMMIT, spec=staged), codec.encode(None)))
+            commit = (pb.Code(kind=pb.Code.KIND_COMMIT, spec=staged), codec.encode(None))
+            self._everywhere(node_ids, f"register {name}", commit)
         self._client.forget_signature(name)
         self._client.registrations.add(Registration(function, spec, functools.partial(self._offer, function, declared)))
 
     def unregister(self, name: str) -> None:
         """Take a function away. Calls that are running end as they would have."""
         code = pb.Code(kind=pb.Code.KIND_UNREGISTER, spec=pb.FunctionSpec(name=name))
-        self._everywhere(f"unregister {name}", (code, codec.encode(None)))
+        self._everywhere(self._wanted(), f"unregister {name}", (code, codec.encode(None)))
         self._client.forget_signature(name)
         self._client.registrations.remove(name)
 
@@ -149,8 +168,8 @@ class RemoteNode:
     def submit(self, function: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Call[Any]:
         """`Client.submit`, here."""
         client = self._client
-        if len(self.node_ids) == 1:
-            client = client.with_options(node=self.node_ids[0])
+        if len(self._names) == 1:
+            client = client.with_options(node=self._names[0])
         return client.submit(function, *args, **kwargs)
 
     @property
@@ -169,15 +188,15 @@ class RemoteNode:
         return [self._client.get_node_status(node_id) for node_id in self.node_ids]
 
     def __repr__(self) -> str:
-        return (
-            f"<{'Nodes' if len(self.node_ids) > 1 else 'Node'} {foreign.name(self.node_id)} at {self._client.address}>"
-        )
+        what = {0: "All nodes", 1: "Node"}.get(len(self._names), "Nodes")
+        names = "".join(f" {foreign.name(name)}" for name in [",".join(self._names)] if name)
+        return f"<{what}{names} at {self._client.address}>"
 
-    def _everywhere(self, label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
+    def _everywhere(self, node_ids: tuple[str, ...], label: str, code: tuple[pb.Code, codec.Encoded]) -> None:
         nothing = codec.encode_arguments((), {})
         timeout_s = BUILD_TIMEOUT_S if code[0].spec.HasField("environment") else 60.0
         options = [
-            CallOptions(timeout=timeout_s, node=node_id, label=label) for node_id in self.node_ids
+            CallOptions(timeout=timeout_s, node=node_id, label=label) for node_id in node_ids
         ]  # none of the client's
         calls = [self._client.with_exactly(own).start_call(label, code, nothing) for own in options]
         for call in calls:

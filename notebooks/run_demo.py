@@ -347,7 +347,7 @@ class Terminal:
         self._partial[name] = rest
 
     def _line(self, name: str, line: str) -> None:
-        self._print(Text.from_ansi(line.rpartition("\r")[2], style="yellow" if name == "stderr" else ""))
+        self._print(Text.from_ansi(line.rstrip("\r").rpartition("\r")[2], style="yellow" if name == "stderr" else ""))
 
     def _display(self, kind: str, content: dict[str, Any]) -> None:
         text = _described(content["data"])

@@ -93,11 +93,9 @@ class Workspace:
         """What there is to say of a job that is made here."""
         return "ends with this kernel" if self.cluster is not None else ""
 
-    def node_handle(self) -> RemoteNode | None:
-        """A handle of all nodes that are there, or None."""
-        client = self.require_client()
-        nodes = tuple(node.node_id for node in client.list_nodes())
-        return RemoteNode(client, nodes) if nodes else None
+    def node_handle(self) -> RemoteNode:
+        """A handle of all nodes that are there whenever it is used; there may be none yet."""
+        return RemoteNode(self.require_client())
 
     def choose_node(self, wanted: str = "", **options: Any) -> str:
         """The node for a cell: the wanted one, else the one that holds this notebook's session.
