@@ -41,6 +41,9 @@ from rich.text import Text
 
 FOLDER = Path(__file__).resolve().parent
 FIRST = FOLDER / "01_first_call.ipynb"
+CHINESE = "zh"
+"""Folder of the tutorials in Chinese: the same code and outputs, other prose."""
+
 CELL_TIMEOUT_S = 120
 END_TIMEOUT_S = 10.0
 
@@ -234,6 +237,19 @@ class _Steady:
         return self._pids.setdefault(pid, str(4101 + len(self._pids)))
 
 
+def write_outputs(notebook: NotebookNode, path: Path) -> None:
+    """Put the notebook there, and its outputs into the one in Chinese, whose code is the same."""
+    nbformat.write(notebook, path)
+    translated = path.parent / CHINESE / path.name
+    if translated.exists():
+        other = nbformat.read(translated, as_version=4)
+        outputs = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+        for cell in other.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = outputs[cell.id].outputs, outputs[cell.id].execution_count
+        nbformat.write(other, translated)
+
+
 # ---- judging ---------------------------------------------------------------------------------------------------------
 
 
@@ -271,8 +287,74 @@ def check_first_call(run: Run) -> str:
     error = run.text("error")
     expect("AttributeError" in error and "on node node-" in error, "the error does not say what failed and where")
     expect("words = text.split()" in error and "site-packages" not in error, "the error does not show the cell's lines")
-    expect(run.text("left").strip() == "[]", f"after the stop these run on: {run.text('left').strip()}")
+    _left_nothing(run)
     return f"best accuracy {best:.2f} %, calls per node {finished[0]} and {finished[1]}, figure of {width} by {height} pixels"
+
+
+def check_your_gpu_box(run: Run) -> str:
+    """`02_your_gpu_box.ipynb`."""
+    expect("gpu-box is connected" in run.text("nodes"), "the box has not joined")
+    width, height = _figure(run, "plot")
+    expect(300 < width < 2000, f"the figure has {width} by {height} pixels")
+    found = [float(percent) for percent in re.findall(r": ([\d.]+)%", run.text("function"))]
+    expect(len(found) == 5 and 80 < max(found) < 100, f"the search on the box found {found}")
+    expect(
+        "NoNodeAvailable" in run.text("needs") and "gpu-box" in run.text("needs"), "64 GPUs were not refused by name"
+    )
+    expect("again there: 3" in run.text("reboot"), "the box did not come back")
+    _left_nothing(run)
+    return f"the box joined, made a figure of {width} by {height} pixels, and came back after a restart"
+
+
+def check_remote_cells(run: Run) -> str:
+    """`03_remote_cells.ipynb`."""
+    score = float(re.findall(r"([\d.]+)% right on what it hasn't", run.text("expr"))[0])
+    expect(90 < score < 100, f"the model is right in {score} % of unseen cases")
+    _figure(run, "figure")
+    expect(
+        "nothing was sent" in run.text("dry") and "x_test" in run.text("dry"), "the dry run does not say what would go"
+    )
+    count = int(run.text("wrong").split()[0])
+    expect(abs(count - 143 * (1 - score / 100)) < 1, f"{count} wrong cases do not go with {score} %")
+    expect(
+        "a shell on the node" in run.text("there") and "awaited" in run.text("there"), "a shell and await did not work"
+    )
+    expect(
+        "IndexError" in run.text("error") and "mean_of(400)" in run.text("error"), "the error does not show its line"
+    )
+    expect("GradientBoosting" in run.text("kept"), "the session did not outlive the error")
+    _left_nothing(run)
+    return f"{score} % of unseen cases are right, {count} are wrong"
+
+
+def check_many_nodes(run: Run) -> str:
+    """`04_many_nodes.ipynb`."""
+    expect("9 forests with 360 trees" in run.text("map"), "the map did not bring nine forests")
+    together = float(re.findall(r"all together:\s+([\d.]+)%", run.text("vote"))[0])
+    expect(90 < together < 100, f"together they are right in {together} %")
+    finished = [int(count) for count in re.findall(r"finished (\d+) calls", run.text("spread"))]
+    expect(len(finished) == 3 and min(finished) >= 1, f"the calls are not spread over three nodes: {finished}")
+    expect(run.text("explain").count("can't") >= 3, "the table does not tell why each node can't")
+    expect("12 of 12 parts are here; 2 nodes are left" in run.text("failover"), "a part was lost with its node")
+    expect(len(run.text("write").split()) == 60, "the stream did not write 60 words")
+    _left_nothing(run)
+    return f"{together} % of digits read, 12 of 12 parts in spite of a dead node"
+
+
+def check_jobs(run: Run) -> str:
+    """`05_jobs.ipynb`."""
+    expect("4 jobs are kept" in run.text("away") and "result: 0." in run.text("away"), "another process had no result")
+    expect(run.text("kept").count("succeeded") == 4, "not all jobs have succeeded")
+    expect("333332833333500000" in run.text("meanwhile"), "the cell in the background had no result")
+    expect("went to cheap" in run.text("prices"), "the cheap node was not the one that was taken")
+    expect("CostLimitError" in run.text("limit"), "a limit that nobody keeps was not refused")
+    expect("node-1" in run.text("monitor"), "the monitor does not show the nodes")
+    _left_nothing(run)
+    return "four jobs were read by another process"
+
+
+def _left_nothing(run: Run) -> None:
+    expect(run.text("left").strip() == "[]", f"after the stop these run on: {run.text('left').strip()}")
 
 
 def _figure(run: Run, cell_id: str) -> tuple[int, int]:
@@ -282,7 +364,13 @@ def _figure(run: Run, cell_id: str) -> tuple[int, int]:
     raise Wrong(f"the cell '{cell_id}' shows no figure")
 
 
-CHECKS: dict[str, Callable[[Run], str]] = {FIRST.name: check_first_call}
+CHECKS: dict[str, Callable[[Run], str]] = {
+    FIRST.name: check_first_call,
+    "02_your_gpu_box.ipynb": check_your_gpu_box,
+    "03_remote_cells.ipynb": check_remote_cells,
+    "04_many_nodes.ipynb": check_many_nodes,
+    "05_jobs.ipynb": check_jobs,
+}
 """Notebook's file name -> what judges its run. Each tutorial has one."""
 
 
@@ -405,7 +493,7 @@ def main() -> int:
         console.print("\ninterrupted")
         return 130
     if options.write:
-        nbformat.write(normalised(run.notebook), options.notebook)
+        write_outputs(normalised(run.notebook), options.notebook)
     cells = sum(cell.cell_type == "code" for cell in run.notebook.cells)
     console.print(Text(f"\nAll right: {cells} cells in {run.took_s:.0f} s; {summary}.", style="bold green"))
     return 0
