@@ -88,8 +88,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     The result of a generator function is the list of its items. A stream's producer waits while nobody takes its items.
 
     Attributes: `call_id` (32 hex digits), `function` (its name), `node` (where it runs, once known), `function_version` (of the
-    code that runs there, once known), `attempt`, `state` ("queued", "running", "succeeded", "failed" or "cancelled"), `run_s`
-    (how long it ran, once it ended), `last_output` (the end of what it printed, at most 4,000 characters).
+    code that runs there, once known), `attempt`, `state` ("queued", "running", "succeeded", "failed" or "cancelled"),
+    `started_at` (when this client heard that it had begun, on the clock of `time.monotonic()`; 0: not yet), `run_s` (how long it
+    ran, once it ended), `last_output` (the end of what it printed, at most 4,000 characters).
     """
 
     # A burst makes thousands of calls, and the garbage collector walks through all that they hold. So a call begins with nothing
@@ -113,6 +114,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     function_version = ""
     attempt = 0
     run_s = 0.0
+    started_at = 0.0
     _kind: int = pb.FUNCTION_KIND_UNSPECIFIED
     _items_queued = 0
     _queued_progress: _Arrived | None = None
@@ -566,6 +568,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._bound("output", told)
             self.node = event.started.node_id
             self.function_version = event.started.version
+            self.started_at = time.monotonic()
             self._kind = event.started.kind
         self.attempt = max(self.attempt, event.attempt)
 

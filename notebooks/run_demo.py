@@ -157,6 +157,7 @@ def execute(path: Path, screen: Screen | None = None) -> Run:
         runtime.mkdir(mode=0o700)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EASYREMOTE_")}
         environment |= {"EASYREMOTE_RUNTIME_DIR": str(runtime), "IPYTHONDIR": str(Path(name, "ipython"))}
+        environment["EASYREMOTE_FOOTER"] = "off"  # they tell times, which are others each time
         try:
             client.execute(env=environment, stderr=log)
         except CellExecutionError as error:

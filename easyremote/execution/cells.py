@@ -11,6 +11,7 @@ from typing import Any
 from easyremote.errors import UsageError
 from easyremote.execution import rich_display
 from easyremote.execution.functions import remember_source
+from easyremote.execution.metering import Meter
 from easyremote.execution.place import Place, Sent
 
 _LARGEST_VALUE_BYTES = 1024 * 1024
@@ -103,18 +104,19 @@ class CellRun:
         self.bring_back = bring_back
 
     def __call__(self) -> dict[str, Any]:
-        """Runs it. Returns {"names": {...}} with what was asked for, "value" where the last expression has one, and in "taken"
-        the names that were sent and weren't here.
+        """Runs it. Returns {"names": {...}} with what was asked for, "value" where the last expression has one, in "taken" the
+        names that were sent and weren't here, and in "used" what `Meter.used` tells.
 
         Raises what the cell raised.
         """
-        before = _place.marks()
+        before, meter = _place.marks(), Meter()
         try:
-            found = _run_with_ipython(self) if shell() is not None else _run_plainly(self)
-            rich_display.flush_figures()
+            with meter.running():
+                found = _run_with_ipython(self) if shell() is not None else _run_plainly(self)
+                rich_display.flush_figures()
         finally:
             _place.ran(self.sent, before)
-        return found | {"taken": _place.taken}
+        return found | {"taken": _place.taken, "used": meter.used()}
 
 
 def _run_with_ipython(cell: CellRun) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import Any
 
 from easyremote import reporting
 from easyremote.notebook import stop_button
+from easyremote.notebook.auditing import audit_notebook
 from easyremote.notebook.completion import matcher
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 from easyremote.notebook.remote_magic import RemoteMagics
 from easyremote.notebook.running import run_remote
 
-__all__ = ["load_ipython_extension", "run_remote", "unload_ipython_extension"]
+__all__ = ["audit_notebook", "load_ipython_extension", "run_remote", "unload_ipython_extension"]
 
 _MAGICS = (EasyRemoteMagics, RemoteMagics)
 

@@ -23,6 +23,7 @@ class RemoteMagics(Magics):
 
     @magic_arguments()
     @argument("-n", "--node", default="", help="name of the node (default: the one that holds this notebook's session)")
+    @argument("--all", dest="every_node", action="store_true", help="on every node at the same time")
     @argument("-i", "--input", default="", help="variables to send in any case, e.g. -i a,b")
     @argument("-o", "--output", default="", help="variables to bring back, e.g. -o c")
     @argument(
@@ -81,6 +82,7 @@ class RemoteMagics(Magics):
         return run_remote(
             source,
             node=options.node,
+            every_node=options.every_node,
             send=names_from(options.input),
             bring_back=names_from(options.output),
             by_itself=options.by_itself,

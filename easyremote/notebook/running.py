@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from easyremote.calls import Call
 from easyremote.client import Client
-from easyremote.errors import InsufficientResources, ProtocolError
+from easyremote.errors import InsufficientResources, ProtocolError, UsageError
 from easyremote.needs import Size
+from easyremote.notebook import everywhere, footer
 from easyremote.notebook.background import run_in_background, title_of_cell
 from easyremote.notebook.cells import check_names, submit_cell, take_outcome
+from easyremote.notebook.display import NotebookPresenter
 from easyremote.notebook.names import names_of
+from easyremote.notebook.outcomes import Cell, CellResult
 from easyremote.notebook.places import Notebook, Parcel
 from easyremote.notebook.workspace import workspace
-from easyremote.presenting import running_ipython
+from easyremote.presenting import Presenter, running_ipython
 
 _ASKS = 3
 """How often a node may ask for names, e.g. since its session was ended by somebody else, before the cell runs."""
-
-_PLACING = ("gpus", "gpu_memory", "memory", "cpus", "strategy")
-
-
-@dataclass
-class CellResult:
-    """What became of a cell. `value`: of its last expression. `sent`: bytes of each name that went along."""
-
-    value: Any
-    node: str
-    sent: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def run_remote(
     source: str,
     *,
     node: str = "",
+    every_node: bool = False,
     send: Iterable[str] | Mapping[str, Any] = (),
     bring_back: Iterable[str] = (),
     by_itself: bool = True,
@@ -63,14 +57,16 @@ def run_remote(
     case, or a mapping of names to values. `bring_back`: names of the session that are bound here afterwards. `fresh`: end the
     session first, and begin a new one.
 
-    `node`: its name; else the session's. `name`: what lists call it. `timeout` in seconds; `retries` after a lost node. `gpus`,
+    `node`: its name; else the session's. `every_node`: on all that are connected, at the same time; the value is a dict by node,
+    and so is each name of `bring_back`. `name`: what lists call it. `timeout` in seconds; `retries` after a lost node. `gpus`,
     `gpu_memory`, `memory`, `cpus`: what it needs, as for `Client.with_options`; with `strategy` they also say where a new session
     begins. `requirements`: packages that the session is to have too, `python`: which Python, see docs/environments.md.
     `background`: return at once, with the handle of a job that is shown in this cell; `apart`: that in a namespace of its own.
     `on_interrupt`: "detach" leaves it running.
 
-    Raises what the source raised; UsageError, UnpicklableError for a name that can't be sent, NodeGone, NoNodeAvailable,
-    InsufficientResources where the session's node can never have what it needs, DeadlineExceeded.
+    Raises what the source raised (of all nodes: the first, when all have ended); UsageError, UnpicklableError for a name that
+    can't be sent, NodeGone, NoNodeAvailable, InsufficientResources where the session's node can never have what it needs,
+    DeadlineExceeded.
     """
     options = {
         "timeout": timeout,
@@ -83,11 +79,19 @@ def run_remote(
     }
     notebook = this_notebook(send if isinstance(send, Mapping) else {})
     always = check_names(list(send), notebook.names)
-    if fresh:
-        workspace.start_afresh(node)
     more = {"requirements": requirements, "python": python, "cell_number": cell_number}
     cell = Cell(source, notebook, options, always, list(bring_back), by_itself, more)
     client = workspace.require_client().with_options(on_interrupt=on_interrupt)
+    if every_node:
+        if background or node or on_interrupt == "detach":
+            raise UsageError(
+                "a cell on every node runs in the foreground and names none: leave out -n, --bg and detach"
+            )
+        values, names = everywhere.run(cell, functools.partial(run_cell, client, name=name), fresh)
+        bind(names, notebook)
+        return values
+    if fresh:
+        workspace.start_afresh(node)
     if background:
         title = title_of_cell(cell_number, name)
         return run_in_background(
@@ -95,46 +99,81 @@ def run_remote(
         )
     if on_interrupt == "detach":
         job = _submit_job(client, cell, node, False, title_of_cell(cell_number, name))
-        return _taken(cell, job, job.outcome()).value
-    return run_cell(client, cell, node, name).value
+        brought: dict[str, Any] = {}
+        value = take_outcome(job.outcome(), brought, "" if job._may_unpickle else job.node)
+        bind(brought, notebook)
+        return value
+    result = run_cell(client, cell, node, name)
+    footer.show([result], workspace.footer, source)
+    if result.error is not None:
+        raise result.error
+    bind(result.names, notebook)
+    workspace.places.brought_back(result.node, result.names, notebook)
+    return result.value
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is to run. `always`: names that are sent in any case. `options`: of its call; `more`: for `submit_cell`."""
+def run_cell(
+    client: Client,
+    cell: Cell,
+    node: str = "",
+    name: str = "",
+    presenter: Callable[[], Presenter] = NotebookPresenter,
+    on_call: Callable[[Call[Any]], None] = lambda call: None,
+) -> CellResult:
+    """Run it in the session on this node, or on the session's own, and tell all that is known of it. `on_call` gets its call.
 
-    source: str
-    notebook: Notebook
-    options: Mapping[str, Any]
-    always: list[str]
-    bring_back: list[str]
-    by_itself: bool
-    more: Mapping[str, Any]
-
-    @property
-    def placing(self) -> dict[str, Any]:
-        """What says where a new session begins."""
-        return {name: self.options[name] for name in _PLACING if self.options.get(name) is not None}
-
-
-def run_cell(client: Client, cell: Cell, node: str = "", name: str = "") -> CellResult:
-    """Run it in the session on this node, or on the session's own, and tell what became of it."""
+    Raises what kept it from running at all.
+    """
+    began = time.monotonic()
     where = workspace.choose_node(node, **cell.placing)
     wanted: list[str] = []
     for asked in range(1, _ASKS + 1):
         parcel = _parcel(cell, where, client.put, surely=asked == _ASKS, wanted=wanted)
-        call = _submit(client, cell, where, workspace.session_id, parcel, name)
-        try:
-            outcome = call.result()
-        except InsufficientResources as error:
-            raise error if node else _elsewhere(error, where) from None
-        finally:
-            if call.node:
-                workspace.places.ran(where, parcel)
+        call = _submit(client, cell, where, workspace.session_id, parcel, name, presenter)
+        on_call(call)
+        result = CellResult(where, sent=parcel.sizes, price=workspace.prices.get(where, 0.0))
+        outcome = _outcome_of(call, result, is_own_choice=not node)
+        if call.node:
+            workspace.places.ran(where, parcel)
         wanted = outcome.get("wanted", [])
         if not wanted:
-            return _taken(cell, call, outcome, parcel.sizes)
+            _note_run(result, call, outcome, began)
+            if result.error is None:
+                result.value = take_outcome(outcome, result.names, "" if call._may_unpickle else call.node)
+            return result
     raise ProtocolError(f"node '{where}' asks for {', '.join(wanted)} again and again, which it was sent")
+
+
+def _outcome_of(call: Call[Any], result: CellResult, is_own_choice: bool) -> dict[str, Any]:
+    """What it gave; where it raised, that is noted."""
+    try:
+        return call.result()
+    except InsufficientResources as error:
+        raise _elsewhere(error, result.node) if is_own_choice else error from None
+    except BaseException as error:
+        if not call.node:
+            raise
+        result.error = error
+        return {}
+
+
+def _note_run(result: CellResult, call: Call[Any], outcome: Mapping[str, Any], began: float) -> None:
+    """What its node told, which may be anything where the node isn't trusted."""
+    now = time.monotonic()
+    result.run_s = call.run_s or max(now - (call.started_at or now), 0.0)
+    result.queued_s = max(min((call.started_at or now) - began, now - began - result.run_s), 0.0)
+    result.attempts = max(call.attempt, 1)
+    used = outcome.get("used")
+    if not isinstance(used, dict):
+        return
+    result.peak_memory_bytes = _whole(used.get("peak_memory_bytes"))
+    for gpu in used.get("gpus") or ():
+        named = {"name": str(gpu.get("name"))[:100], "index": _whole(gpu.get("index"))}
+        result.gpus.append(named | {"peak_memory_bytes": _whole(gpu.get("peak_memory_bytes"))})
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**60 else 0
 
 
 def _submit_job(client: Client, cell: Cell, node: str, apart: bool, name: str) -> Any:
@@ -151,7 +190,15 @@ def _parcel(cell: Cell, place: str, put: Any, **how: Any) -> Parcel:
     return workspace.places.parcel(place, names, cell.notebook, put, **kept, **how)
 
 
-def _submit(client: Client, cell: Cell, where: str, session_id: str, parcel: Parcel, name: str) -> Call[dict[str, Any]]:
+def _submit(
+    client: Client,
+    cell: Cell,
+    where: str,
+    session_id: str,
+    parcel: Parcel,
+    name: str,
+    presenter: Callable[[], Presenter] = NotebookPresenter,
+) -> Call[dict[str, Any]]:
     return submit_cell(
         client,
         cell.source,
@@ -161,15 +208,9 @@ def _submit(client: Client, cell: Cell, where: str, session_id: str, parcel: Par
         bring_back=cell.bring_back,
         name=name,
         options=cell.options,
+        presenter=presenter,
         **cell.more,
     )
-
-
-def _taken(cell: Cell, call: Call[Any], outcome: dict[str, Any], sent: dict[str, int] | None = None) -> CellResult:
-    assert isinstance(cell.notebook.home, dict)
-    value = take_outcome(outcome, cell.notebook.home, "" if call._may_unpickle else call.node)
-    workspace.places.brought_back(call.node, outcome["names"], cell.notebook)
-    return CellResult(value, call.node, sent or {})
 
 
 def _elsewhere(error: InsufficientResources, node: str) -> InsufficientResources:
@@ -186,3 +227,9 @@ def this_notebook(more: Mapping[str, Any] | None = None) -> Notebook:
     home = shell.user_ns if shell is not None else vars(sys.modules["__main__"])
     hidden = dict(shell.user_ns_hidden) if shell is not None else {}
     return Notebook({**home, **more} if more else home, home, hidden | workspace.bound)
+
+
+def bind(names: Mapping[str, Any], notebook: Notebook) -> None:
+    """Have these names in the notebook."""
+    assert isinstance(notebook.home, dict)
+    notebook.home.update(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class Workspace:
     session_node: str = ""  # where %%remote cells without -n run
     session_nodes: set[str] = field(default_factory=set)  # where this notebook's namespaces live
     places: Places = field(default_factory=Places)  # what these namespaces have of the notebook's names
+    prices: dict[str, float] = field(default_factory=dict)  # of a second on each node, as they were when it was chosen
+    footer: str = field(default_factory=lambda: os.environ.get("EASYREMOTE_FOOTER", "on"))  # as in `notebook.footer`
     bound: dict[str, Any] = field(default_factory=dict)  # names that were put into the notebook
 
     def start(
@@ -121,12 +124,15 @@ class Workspace:
     def _choose(self, wanted: str, options: dict[str, Any]) -> str:
         client = self.require_client()
         if wanted:
-            return client.get_node_status(wanted).node_id
+            chosen = client.get_node_status(wanted)
+            self.prices[wanted] = chosen.price
+            return chosen.node_id
         nodes = {node.node_id: node for node in client.list_nodes() if node.status == "connected"}
         if not nodes:
             raise NoNodeAvailable(
                 f"no node is connected to {self.address}; start one with `easyremote join {self.address}` in a terminal there"
             )
+        self.prices |= {node.node_id: node.price for node in nodes.values()}
         if self.session_node not in nodes:
             self.session_node = self._placed(client, options) if options else min(nodes.values(), key=_busyness).node_id
         return self.session_node

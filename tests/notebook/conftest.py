@@ -83,7 +83,7 @@ class Kernel:
 
     def __init__(self, more: Mapping[str, str] | None = None) -> None:
         self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(env=dict(os.environ) | dict(more or {}))
+        self.manager.start_kernel(env=dict(os.environ) | {"EASYREMOTE_FOOTER": "off"} | dict(more or {}))
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)

@@ -9,10 +9,19 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from easyremote.notebook.commands import connecting, inviting, looking, monitoring, refreshing, shipping, working
+from easyremote.notebook.commands import (
+    connecting,
+    inviting,
+    looking,
+    monitoring,
+    refreshing,
+    shipping,
+    telling,
+    working,
+)
 from easyremote.notebook.commands.base import HelpShown, Parser, Session
 
-_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, working)
+_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, telling, working)
 
 _MORE = """\
 
