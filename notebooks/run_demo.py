@@ -299,9 +299,7 @@ def check_your_gpu_box(run: Run) -> str:
     expect(300 < width < 2000, f"the figure has {width} by {height} pixels")
     found = [float(percent) for percent in re.findall(r": ([\d.]+)%", run.text("function"))]
     expect(len(found) == 5 and 80 < max(found) < 100, f"the search on the box found {found}")
-    expect(
-        "NoNodeAvailable" in run.text("needs") and "gpu-box" in run.text("needs"), "64 GPUs were not refused by name"
-    )
+    expect("InsufficientResources" in run.text("needs") and "gpus=64" in run.text("needs"), "64 GPUs were not refused")
     expect("again there: 3" in run.text("reboot"), "the box did not come back")
     _left_nothing(run)
     return f"the box joined, made a figure of {width} by {height} pixels, and came back after a restart"
