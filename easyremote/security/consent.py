@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from easyremote.errors import AuthError, ConsentError, EasyRemoteError, UsageError
+from easyremote.errors import AuthError, ConsentError, UsageError
 from easyremote.security.authorized_keys import AuthorizedKey, AuthorizedKeys
 from easyremote.security.files import state_folder
 from easyremote.security.identity import Identity, PublicIdentity, node_identity
@@ -213,24 +213,22 @@ class Consent:
 
 
 def consent_of(node_id: str, code: str, is_own: bool) -> Consent:
-    """For a node with this setting, at a gateway that is its user's own or not.
+    """For a node with this setting, at a gateway that is its user's own or not. Reads the node's key where it needs one.
 
-    A node at its user's own gateway has a key too: where another node there demands that calls are sealed, calls that may go to
-    either are. It starts without one where the files of keys are no good.
+    A node at its user's own gateway has a key of its process, which is never kept: where another node there demands that calls
+    are sealed, those that may go to either are.
 
     Raises AuthError and UsageError for files that others can change, or that can't be read.
     """
     mode = code
     if code == "auto":
         mode = "any" if is_own else "signed"
+    if is_own and mode != "signed" and os.environ.get("EASYREMOTE_SEAL") != "1":
+        memory = RunMemory(None, time.time())
+        return Consent(node_id, mode, Identity.generate(), memory=memory, trusts_own=code == "auto")
     keys = AuthorizedKeys()
-    try:
-        for _ in keys:  # what is wrong with the file is better told now
-            break
-        identity, is_kept = node_identity()
-    except EasyRemoteError:
-        if not is_own or mode == "signed" or os.environ.get("EASYREMOTE_SEAL") == "1":
-            raise
-        return Consent(node_id, mode, trusts_own=code == "auto")
+    for _ in keys:  # what is wrong with the file is better told now
+        break
+    identity, is_kept = node_identity()
     path = state_folder() / f"begun-{identity.public.sign_key.hex()[:16]}" if is_kept else None
-    return Consent(node_id, mode, identity, keys, RunMemory(path, time.time()), trusts_own=code == "auto" and is_own)
+    return Consent(node_id, mode, identity, keys, RunMemory(path, time.time()))
