@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from easyremote import answering, foreign, interrupts
 from easyremote.core.transitions import UNREPEATABLE
@@ -43,6 +43,18 @@ _TAKE_ITEMS = 32
 _TAKE_BYTES = 256 * 1024
 
 _STREAMS = (pb.FUNCTION_KIND_GENERATOR, pb.FUNCTION_KIND_ASYNC_GENERATOR)
+
+
+class Asked(Protocol):
+    """What a call was sent through."""
+
+    def reply(self, call: Call[Any], event: pb.Event, text: str, refusal: str) -> None:
+        """Answer what it has asked with this event, or say why nobody does."""
+        ...
+
+    def examine(self, call: Call[Any], error: BaseException) -> None:
+        """Let the error of a call that has failed be looked at where it was raised."""
+        ...
 
 
 class _Arrived:
@@ -141,9 +153,7 @@ class Call(concurrent.futures.Future[R], Generic[R]):
     _tasks = 0  # it runs the function so many times and streams the results; 0: it is a call like others
     _losses = 0  # bundles that were lost with it
     _race: Any = None  # its copies, where it is hedged
-    _reply: Callable[[Call[Any], pb.Event, str, str], None] | None = (
-        None  # tells whoever asked; None: it is asked nothing
-    )
+    _sent_by: Asked | None = None  # takes replies; None: it is asked nothing
     may_ask = True  # whoever waits for it
     _question: pb.Event | None = None  # what it has asked, and nobody was asked yet
     _is_awaited = False  # somebody waits for it, or takes its items
@@ -697,12 +707,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
         """Ask whoever waits here."""
         with self._lock:
             question, self._question = self._question, None
-        if question is not event or self._reply is None or self._outcome is not None:
+        if question is not event or self._sent_by is None or self._outcome is not None:
             return  # it was answered for want of somebody who waits, or the attempt that asked is over
         try:
-            self._reply(self, event, answering.answer(self._presenter, event.asked, self._may_unpickle, self.node), "")
+            self._sent_by.reply(
+                self, event, answering.answer(self._presenter, event.asked, self._may_unpickle, self.node), ""
+            )
         except answering.Unanswered as unanswered:
-            self._reply(self, event, "", str(unanswered))
+            self._sent_by.reply(self, event, "", str(unanswered))
 
     def _unattended(self) -> None:
         """A while has passed since it has asked. Where nobody waits for it, nobody will answer."""
@@ -710,8 +722,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             if self._question is None or self._is_awaited:
                 return
             question, self._question = self._question, None
-        if self._reply is not None:
-            self._reply(self, question, "", answering.UNATTENDED)
+        if self._sent_by is not None:
+            self._sent_by.reply(self, question, "", answering.UNATTENDED)
 
     def _values(self, arrived: _Arrived) -> Iterator[Any]:
         """The values of an event that has some."""
@@ -761,6 +773,8 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             elif isinstance(outcome, pb.ErrorInfo):
                 error = self._rebuilt(outcome)
                 tell_of_attempts(error, outcome, self.attempt)
+                if self._sent_by is not None and outcome.traceback:
+                    self._sent_by.examine(self, error)
                 self._resolved = None, error
             elif self._kept_result is not None:
                 self._resolved = self._kept_result, None

@@ -25,6 +25,7 @@ from easyremote.errors import (
     GatewayUnreachable,
     JobsUnavailable,
     PayloadError,
+    RemoteError,
     RemoteProtocolError,
     SealError,
     UntrustedGateway,
@@ -226,6 +227,15 @@ class Connection:
 
         if not self.is_closed:
             self.post(work)
+
+    def examine(self, call: Call[Any], error: BaseException) -> None:
+        """Let the error of a call that has failed be looked at where it was raised."""
+        remote = error if isinstance(error, RemoteError) else error.__cause__
+        if isinstance(remote, RemoteError):
+            from easyremote.examining import Examination
+
+            remote.call_id = call.call_id
+            remote.examination = Examination(self, call.node, call._id)
 
     def explain_waiting(self, call: Call[Any]) -> None:
         """Find out why no node has it, and let it tell whoever waits."""
@@ -472,7 +482,7 @@ class Connection:
                 submit.options.timeout_s = left_s if left_s > 0 else -1.0
         if isinstance(call, Call) and call.may_ask and self._core.may_answer and not submit.tasks:
             submit.options.answers = True
-            call._reply = self.reply
+            call._sent_by = self
         self._calls[submit.call_id] = call
         if self.sealing.is_wanted() or target.sealed_code is not None or submit.refs or submit.arguments.seal_key:
             try:

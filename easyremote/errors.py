@@ -269,10 +269,13 @@ class RemoteError(EasyRemoteError):
 
     Where the type can be loaded, the original exception is raised with a `RemoteError` as its cause.
 
-    Attributes: `remote_type` (qualified name), `remote_message`, `remote_traceback` (text), `node`, `attempt`.
+    Attributes: `remote_type` (qualified name), `remote_message`, `remote_traceback` (text), `node`, `attempt`,
+    `call_id` (32 hex digits; empty where it isn't known).
     """
 
     code = "remote"
+    call_id = ""
+    examination: Any = None  # looks at what is left on the node
 
     def __init__(
         self,
@@ -297,11 +300,39 @@ class RemoteError(EasyRemoteError):
     def __str__(self) -> str:
         return f"{self.message}\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else self.message
 
+    def debug(self) -> None:
+        """Open a debugger (pdb) on the node, where the error was raised; it asks here. `q` ends it.
+
+        What a cell left is kept until its session fails again or ends; what a function left until its process takes another
+        call. Raises UsageError where nothing is kept, PermissionDenied or ConsentError where code may not be shipped there.
+        """
+        self._examined().debug()
+
+    def values(self) -> list[dict[str, str]]:
+        """What the variables of each of `frames` were: texts of at most 300 characters by name. Those whose names look like a
+        secret's are hidden. Raises as `debug` does."""
+        found: list[dict[str, str]] = self._examined().values()
+        return found
+
+    def _examined(self) -> Any:
+        if self.examination is None:
+            raise UsageError("this error was raised by no call of this process, so there is nothing to look at")
+        return self.examination
+
     def _render_traceback_(self) -> list[str]:
-        from easyremote.tracebacks import render
+        from easyremote import tracebacks
 
         where = f", on node {foreign.name(self.node)}" if self.node else ""
-        return render(self.remote_type or type(self).__name__, self.remote_message, self.frames, where)
+        values: list[dict[str, str]] = []
+        note = ""
+        if tracebacks.are_values_wanted() and self.examination is not None:
+            try:
+                values = self.values()
+            except EasyRemoteError as error:
+                note = foreign.text(error.message)
+        name = self.remote_type or type(self).__name__
+        lines = tracebacks.render(name, self.remote_message, self.frames, where, values)
+        return [*lines, f"(values: {note})"] if note else lines
 
 
 class RemoteFrame:

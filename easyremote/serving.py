@@ -10,11 +10,11 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from easyremote import discovery
 from easyremote.batches import Batcher, Member
@@ -87,6 +87,14 @@ _ZOMBIE_AFTER_S = 1.0
 
 _NO_CODE = "code came from a client that may make calls and not ship code; its token, or its key on this node, says so"
 
+_MAX_FAILURES = 64
+"""Failed calls of which it is known where they failed, to look at what they left."""
+
+_NOTHING_LEFT = (
+    "node '{}' keeps nothing of that call to look at: its process has ended, runs another call, or has failed again since; or "
+    "the function runs in the node's own process (isolation='thread')"
+)
+
 _COROUTINES = (pb.FUNCTION_KIND_COROUTINE, pb.FUNCTION_KIND_ASYNC_GENERATOR)
 
 
@@ -97,6 +105,14 @@ class Registered:
     spec: pb.FunctionSpec
     function: Callable[..., Any] | None = None
     code: tuple[pb.Code, codec.Encoded] | None = None
+
+
+class _Failure(NamedTuple):
+    """Where a call failed whose worker may be looked at, and whose it was."""
+
+    worker: WorkerProcess
+    session_id: str
+    whose: tuple[str, str]
 
 
 class _Run:
@@ -165,6 +181,7 @@ class Engine:
         state.why_no_environments = self.environments.why_not
         self._core = core.NodeSession(random_id(), this_runtime(), state, WindowSettings())
         self._batchers: dict[str, Batcher] = {}
+        self._failures: OrderedDict[bytes, _Failure] = OrderedDict()
         self._session_locks: dict[str, asyncio.Lock] = {}
         self._session_titles: dict[str, str] = {}  # what the newest cell of each is called
         self._mailbox: Mailbox[_Posted] = Mailbox(self._take_events)
@@ -716,6 +733,8 @@ class Engine:
         elif code.kind == pb.Code.KIND_CLOSE_SESSION:
             self._spawn(self._close_session(submit.options.session_id))
             self._succeed(attempt_run)
+        elif code.kind == pb.Code.KIND_POST_MORTEM:
+            await self._look_back(attempt_run)
         elif code.kind == pb.Code.KIND_CELL and not submit.options.session_id:
             own = secrets.token_hex(8)  # a namespace that ends with the cell
             try:
@@ -734,6 +753,32 @@ class Engine:
             await self._run_in_worker(attempt_run, code, await self._fetch_code(attempt_run))
         else:
             await self._run_in_worker(attempt_run, code, None)
+
+    async def _look_back(self, attempt_run: _Run) -> None:
+        """Have the worker where a call failed show what that left. Raises UsageError where there is nothing."""
+        submit = attempt_run.attempt.submit
+        try:
+            failure = self._failures.get(bytes.fromhex(submit.code.spec.version))
+        except ValueError:
+            failure = None
+        if failure is None or failure.worker.is_dead or failure.whose != _whose(attempt_run):
+            raise UsageError(_NOTHING_LEFT.format(self.node_id))
+        if failure.session_id:
+            async with self._session_locks.setdefault(failure.session_id, asyncio.Lock()):
+                await self._run_in_worker(attempt_run, submit.code, None, failure.worker)
+        elif failure.worker.pool.take_idle(failure.worker):
+            await self._run_in_worker(attempt_run, submit.code, None, failure.worker)
+        else:
+            raise UsageError(_NOTHING_LEFT.format(self.node_id))
+
+    def _note_failure(self, attempt_run: _Run, worker: WorkerProcess) -> None:
+        submit = attempt_run.attempt.submit
+        if submit.code.kind == pb.Code.KIND_POST_MORTEM:
+            return
+        session_id = submit.options.session_id if submit.code.kind == pb.Code.KIND_CELL else ""
+        self._failures[submit.call_id] = _Failure(worker, session_id, _whose(attempt_run))
+        if len(self._failures) > _MAX_FAILURES:
+            self._failures.popitem(last=False)
 
     async def _run_cell(self, attempt_run: _Run, session_id: str) -> None:
         encoded = await self._fetch_code(attempt_run) if attempt_run.seal is not None else None
@@ -807,6 +852,7 @@ class Engine:
         attempt = attempt_run.attempt
         submit = pb.Submit(call_id=attempt.call_id, options=attempt.submit.options, attempt=attempt.number)
         submit.plain_only = attempt.submit.plain_only
+        submit.options.no_debugger = self._approver is not None
         if attempt.is_granted:
             submit.grant.CopyFrom(attempt.submit.grant)
         if attempt.ends_at is not None:
@@ -946,6 +992,8 @@ class Engine:
         self._emit(attempt_run, event, size)
         if body in ("result", "error"):
             attempt_run.busy_s = event.busy_s
+            if body == "error" and attempt_run.worker is not None:
+                self._note_failure(attempt_run, attempt_run.worker)
             if not ended.done():
                 ended.set_result(None)
             return
@@ -1175,6 +1223,11 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _whose(attempt_run: _Run) -> tuple[str, str]:
+    """The token and the key that a call came with."""
+    return attempt_run.attempt.submit.owner, attempt_run.client
 
 
 def _title(attempt_run: _Run) -> str:

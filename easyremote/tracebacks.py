@@ -9,8 +9,11 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
+
+from easyremote import foreign
 
 _OUR_FOLDER = __file__.rpartition("tracebacks.py")[0]
 _CELL = re.compile(r"<cell (\d+)>")
@@ -46,10 +49,24 @@ def is_internal(file: str) -> bool:
     return file.startswith(_OUR_FOLDER) or "/IPython/core/" in file or file.endswith("/runpy.py")
 
 
-def render(type_name: str, message: str, frames: Iterable[Frame], where: str = "") -> list[str]:
-    """Lines for IPython: a head, each frame with its lines around, and the message."""
+def are_values_wanted() -> bool:
+    """Whether this notebook shows tracebacks with values: `%xmode Verbose`, or `%tb Verbose` while it is shown."""
+    get = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get() if get is not None else None
+    return getattr(getattr(shell, "InteractiveTB", None), "mode", "") == "Verbose"
+
+
+def render(
+    type_name: str,
+    message: str,
+    frames: Iterable[Frame],
+    where: str = "",
+    values: Sequence[Mapping[str, str]] = (),
+) -> list[str]:
+    """Lines for IPython: a head, each frame with its lines around, and the message. `values`: of each frame, by name."""
     head = f"{_RED}{type_name}{_OFF}"
-    blocks = [_block(frame) for frame in frames if not is_internal(frame.file)]
+    told = zip_longest(frames, values, fillvalue=None)
+    blocks = [_block(frame, known or {}) for frame, known in told if frame is not None and not is_internal(frame.file)]
     right = f"Traceback (most recent call last){where}"
     lines = [f"{head}{right:>{max(_WIDTH - len(type_name), len(right) + 2)}}"] if blocks else []
     for block in blocks:
@@ -66,13 +83,14 @@ def render_local(error: BaseException, message: str) -> list[str]:
     return render(type(error).__name__, message, frames)
 
 
-def _block(frame: Frame) -> list[str]:
+def _block(frame: Frame, values: Mapping[str, str]) -> list[str]:
     place = _place(frame.file)
     inside = f", in {_CYAN}{frame.function}{_OFF}" if frame.function != "<module>" else ""
     lines = [f"{place}, line {frame.line}{inside}"]
     for number, text in _around(frame):
         mark = f"{_GREEN}{'-' * (5 - len(str(number)))}> {number}{_OFF}" if number == frame.line else f"{number:>7}"
         lines.append(f"{mark} {_BOLD}{text}{_OFF}" if number == frame.line else f"{mark} {text}")
+    lines += [f"        {_CYAN}{foreign.name(name)}{_OFF} = {foreign.name(text, 400)}" for name, text in values.items()]
     return ["\n".join(lines) + "\n"]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from easyremote.execution.failure import skip_ours
+
 _SKIPPED = ("easyremote.*", "IPython.*", "asyncio.*", "bdb", "pdb")
 """Modules that run a function or a cell."""
 
@@ -40,6 +42,12 @@ class Debugger(pdb.Pdb):
                 break
             outer = outer.f_back
         self.set_trace(frame)
+
+    def look_at(self, error: BaseException) -> None:
+        """Look at what an error left."""
+        self._has_stopped = True
+        self.reset()
+        self.interaction(None, skip_ours(error.__traceback__))
 
     def _is_ours(self, frame: FrameType) -> bool:
         return self.is_skipped_module(str(frame.f_globals.get("__name__", "")))

@@ -8,7 +8,7 @@ import contextlib
 import linecache
 import traceback
 from collections.abc import Iterable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from easyremote import foreign
@@ -52,7 +52,7 @@ def _described(error: BaseException, node_id: str, accept: str) -> pb.ErrorInfo:
     if isinstance(error, EasyRemoteError):
         details = {key: wire_text(value, 10_000) for key, value in error.details.items()}
         info = pb.ErrorInfo(code=error.code, message=_message(error), node_id=node_id, details=details)
-        if not isinstance(error, RemoteError) and _skip_ours(error.__traceback__) is None:
+        if not isinstance(error, RemoteError) and skip_ours(error.__traceback__) is None:
             return info
     else:
         info = pb.ErrorInfo(code="remote", node_id=node_id)
@@ -161,7 +161,7 @@ def _message(error: BaseException) -> str:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
-def _skip_ours(tb: TracebackType | None) -> TracebackType | None:
+def skip_ours(tb: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame that isn't EasyRemote's own (or IPython's, which runs cells for it)."""
     while tb is not None and is_internal(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
@@ -170,7 +170,7 @@ def _skip_ours(tb: TracebackType | None) -> TracebackType | None:
 
 def _text(error: BaseException) -> str:
     try:
-        tb = _skip_ours(error.__traceback__)
+        tb = skip_ours(error.__traceback__)
         text = "".join(traceback.format_exception(type(error), error, tb))
     except BaseException as broken:
         text = f"{_type_name(error)}: {_message(error)}\n(its traceback can't be shown: {type(broken).__name__})\n"
@@ -181,9 +181,15 @@ def _text(error: BaseException) -> str:
     return f"{text[:half]}\n... {len(text) - 2 * half:,} characters left out ...\n{text[-half:]}"
 
 
+def frames_of(tb: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """The frames that are told of, and their lines, outermost first."""
+    frames = list(traceback.walk_tb(skip_ours(tb)))
+    return frames if len(frames) <= _MAX_FRAMES else frames[: _MAX_FRAMES // 2] + frames[-_MAX_FRAMES // 2 :]
+
+
 def _frames(tb: TracebackType | None) -> list[pb.ErrorInfo.Frames]:
     frames: list[pb.ErrorInfo.Frames] = []
-    for frame, line in traceback.walk_tb(_skip_ours(tb)):
+    for frame, line in frames_of(tb):
         code = frame.f_code
         source = linecache.getline(code.co_filename, line, frame.f_globals).strip()[:400]
         frames.append(
@@ -195,4 +201,4 @@ def _frames(tb: TracebackType | None) -> list[pb.ErrorInfo.Frames]:
                 is_ours=is_internal(code.co_filename),
             )
         )
-    return frames if len(frames) <= _MAX_FRAMES else frames[: _MAX_FRAMES // 2] + frames[-_MAX_FRAMES // 2 :]
+    return frames

@@ -468,6 +468,13 @@ class WorkerPool:
                 return worker
         return self._idle.pop() if self._idle else None
 
+    def take_idle(self, worker: WorkerProcess) -> bool:
+        """Take this very worker, if it waits for a call."""
+        if worker.is_dead or worker not in self._idle:
+            return False
+        self._idle.remove(worker)
+        return True
+
     def take_for_session(self, session_id: str) -> WorkerProcess:
         """The session's own worker; its namespace lives as long as it does."""
         worker = self._sessions.get(session_id)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from easyremote.errors import UsageError
 from easyremote.execution import asking, confinement, offspring, rich_display, shipped_modules, tqdm_bars
 from easyremote.execution.bars import Bars
 from easyremote.execution.batching import run_tasks_together
@@ -36,6 +37,7 @@ from easyremote.execution.failure import describe
 from easyremote.execution.functions import Loaded, load
 from easyremote.execution.output import OutputBuffer
 from easyremote.execution.pipe import FrameUnpacker, from_payload, pack_frame, to_payload
+from easyremote.execution.post_mortem import PostMortem, uses_gpu
 from easyremote.execution.runner import run
 from easyremote.execution.sandbox import OWNER_VARIABLE
 from easyremote.execution.tasks import BEGUN_BYTES, Tasks, run_tasks
@@ -79,6 +81,7 @@ class Worker:
         self._interrupt_pending = False
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
+        self.post_mortem = PostMortem()
         self._functions: OrderedDict[str, Loaded] = OrderedDict()
 
     def asking(self) -> asking.Asking | None:
@@ -165,6 +168,8 @@ class Worker:
         self.capture.due = emitter.bars.due
         self.running = emitter
         run_in_process(emitter)
+        if submit.code.kind not in (pb.Code.KIND_CELL, pb.Code.KIND_POST_MORTEM):
+            self.post_mortem.drop()
         try:
             if self.memory is not None:
                 self.memory.begin(submit.grant.memory_bytes)
@@ -212,6 +217,8 @@ class Worker:
 
     def _function(self, submit: pb.Submit) -> Callable[..., Any]:
         code = submit.code
+        if code.kind == pb.Code.KIND_POST_MORTEM:
+            return self._look_back(submit)
         if code.kind == pb.Code.KIND_CELL:
             from easyremote.execution.cells import run_cell
 
@@ -228,6 +235,13 @@ class Worker:
         self._functions.move_to_end(code.digest)
         shipped_modules.activate(loaded.modules)
         return loaded.function
+
+    def _look_back(self, submit: pb.Submit) -> Callable[[], Any]:
+        emitter = self.running
+        if emitter is None or not emitter.may_debug:
+            raise UsageError("a person approves all code that runs on this node, so nothing is kept there to look at")
+        call_id, what = codec.decode(from_payload(submit.code.payload, self.shared))
+        return self.post_mortem.work(call_id, what, lambda: emitter.asking.refusal)
 
 
 class _Emitter:
@@ -258,9 +272,10 @@ class _Emitter:
         self.accept = submit.options.accept
         self.retry_on: Sequence[str] = submit.options.retry_on
         self._wants_output = submit.options.output
+        self.may_debug = not (submit.plain_only or submit.options.no_debugger)
         is_alone = self.tasks is None and not submit.code.spec.batch
         may_ask = is_alone and submit.options.answers
-        self.asking = asking.Asking(self._send, may_ask, may_run_code=not submit.plain_only)
+        self.asking = asking.Asking(self._send, may_ask, may_run_code=self.may_debug)
 
     @staticmethod
     def _tasks_of(submit: pb.Submit, worker: Worker) -> Tasks:
@@ -379,7 +394,17 @@ class _Emitter:
             self._worker.let_interrupts()
 
     def failed(self, error: BaseException) -> None:
+        if self._is_worth_a_look():
+            self._worker.post_mortem.keep(self.call_id, error)
         self._end(pb.Event(error=describe(error, self.node_id, self.retry_on, self.accept)))
+
+    def _is_worth_a_look(self) -> bool:
+        """Whether what the frames hold is kept. Not what may lie on a GPU, which would stay taken from others meanwhile; a
+        session's names stay there anyway."""
+        kind = self.submit.code.kind
+        if not self.may_debug or self.was_interrupted or kind == pb.Code.KIND_POST_MORTEM:
+            return False
+        return kind == pb.Code.KIND_CELL or not (self.submit.grant.gpus or uses_gpu())
 
     def _payload(self, encoded: codec.Encoded) -> pb.Payload:
         return to_payload(encoded, self._worker.shared)

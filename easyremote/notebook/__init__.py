@@ -8,6 +8,7 @@ from easyremote import reporting
 from easyremote.notebook import stop_button
 from easyremote.notebook.auditing import audit_notebook
 from easyremote.notebook.completion import matcher
+from easyremote.notebook.debugging import give_debug_back, take_debug
 from easyremote.notebook.display import local_bar
 from easyremote.notebook.magics import EasyRemoteMagics
 from easyremote.notebook.remote_magic import RemoteMagics
@@ -22,6 +23,7 @@ def load_ipython_extension(ipython: Any) -> None:
     """`%load_ext easyremote`. Loading again replaces the magics and keeps what runs."""
     unload_ipython_extension(ipython)
     ipython.register_magics(*_MAGICS)
+    take_debug(ipython)
     reporting.bar_here = local_bar
     ipython.Completer.custom_matchers.append(matcher)
     stop_button.install(ipython)
@@ -36,6 +38,7 @@ def unload_ipython_extension(ipython: Any) -> None:
             ipython.magics_manager.magics[kind].pop(name, None)
     for magics in _MAGICS:
         ipython.magics_manager.registry.pop(magics.__name__, None)
+    give_debug_back(ipython)
     reporting.bar_here = None
     matchers = ipython.Completer.custom_matchers
     matchers[:] = [known for known in matchers if getattr(known, "matcher_identifier", "") != "easyremote"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from easyremote.notebook.commands import (
     connecting,
+    debugging,
     inviting,
     looking,
     monitoring,
@@ -21,7 +22,7 @@ from easyremote.notebook.commands import (
 )
 from easyremote.notebook.commands.base import HelpShown, Parser, Session
 
-_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, telling, working)
+_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, telling, working, debugging)
 
 _MORE = """\
 

@@ -700,7 +700,7 @@ class Unwanted(_message.Message):
     def __init__(self, ref_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep", "output_limit", "answers")
+    __slots__ = ("node_id", "strategy", "cost_limit", "timeout_s", "queue_timeout_s", "run_timeout_s", "retries", "retries_set", "output", "session_id", "label", "accept", "not_on", "priority", "parent_id", "retry_on", "backoff_s", "idempotent", "needs", "keep", "output_limit", "answers", "no_debugger")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     COST_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -723,6 +723,7 @@ class Options(_message.Message):
     KEEP_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    NO_DEBUGGER_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     strategy: str
     cost_limit: float
@@ -745,7 +746,8 @@ class Options(_message.Message):
     keep: bool
     output_limit: int
     answers: bool
-    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ..., output_limit: _Optional[int] = ..., answers: _Optional[bool] = ...) -> None: ...
+    no_debugger: bool
+    def __init__(self, node_id: _Optional[str] = ..., strategy: _Optional[str] = ..., cost_limit: _Optional[float] = ..., timeout_s: _Optional[float] = ..., queue_timeout_s: _Optional[float] = ..., run_timeout_s: _Optional[float] = ..., retries: _Optional[int] = ..., retries_set: _Optional[bool] = ..., output: _Optional[bool] = ..., session_id: _Optional[str] = ..., label: _Optional[str] = ..., accept: _Optional[str] = ..., not_on: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., retry_on: _Optional[_Iterable[str]] = ..., backoff_s: _Optional[float] = ..., idempotent: _Optional[bool] = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., keep: _Optional[bool] = ..., output_limit: _Optional[int] = ..., answers: _Optional[bool] = ..., no_debugger: _Optional[bool] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("kind", "payload", "spec", "digest", "python", "cloudpickle")
@@ -757,6 +759,7 @@ class Code(_message.Message):
         KIND_REGISTER: _ClassVar[Code.Kind]
         KIND_UNREGISTER: _ClassVar[Code.Kind]
         KIND_CLOSE_SESSION: _ClassVar[Code.Kind]
+        KIND_POST_MORTEM: _ClassVar[Code.Kind]
         KIND_STAGE: _ClassVar[Code.Kind]
         KIND_COMMIT: _ClassVar[Code.Kind]
     KIND_UNSPECIFIED: Code.Kind
@@ -765,6 +768,7 @@ class Code(_message.Message):
     KIND_REGISTER: Code.Kind
     KIND_UNREGISTER: Code.Kind
     KIND_CLOSE_SESSION: Code.Kind
+    KIND_POST_MORTEM: Code.Kind
     KIND_STAGE: Code.Kind
     KIND_COMMIT: Code.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
