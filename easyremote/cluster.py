@@ -20,6 +20,9 @@ from easyremote.errors import EasyRemoteError, UsageError, from_code
 
 __all__ = ["LocalCluster"]
 
+TEMPORARY = "temporary"
+"""A journal of jobs that its gateway makes for itself, and that ends with it."""
+
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 6.0
 _LAST_WORDS_BYTES = 2000
@@ -51,15 +54,12 @@ class LocalCluster:
         self._client: Client | None = None  # of its monitors
         self.address = ""
         self._token = ""
-        self._jobs: tempfile.TemporaryDirectory[str] | None = None  # which end with the cluster
         lifetime.opened(self, self.stop)
         try:
             gateway = self._spawn("gateway", "gateway")
             waiting = [self._spawn("node", f"node-{index + 1}") for index in range(nodes)]  # they start up side by side
-            self._jobs = tempfile.TemporaryDirectory(prefix="easyremote-jobs-", ignore_cleanup_errors=True)
-            journal = os.path.join(self._jobs.name, "jobs.sqlite")
             ready = gateway.talk(
-                {"port": port, "token": None, "journal": journal, "bind": bind, "advertise": list(advertise)}
+                {"port": port, "token": None, "journal": TEMPORARY, "bind": bind, "advertise": list(advertise)}
             )
             self.address, self._token = ready["address"], ready["token"]
             for child in waiting:
@@ -133,9 +133,6 @@ class LocalCluster:
         until = time.monotonic() + _STOP_TIMEOUT_S
         for child in children:
             child.wait(until)
-        jobs, self._jobs = self._jobs, None
-        if jobs is not None:
-            jobs.cleanup()
 
     def __enter__(self) -> LocalCluster:
         return self

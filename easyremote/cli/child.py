@@ -21,10 +21,12 @@ import os
 import selectors
 import signal
 import sys
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
 from easyremote.cli.signals import StopSignals
+from easyremote.cluster import TEMPORARY
 from easyremote.errors import EasyRemoteError, UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def _service(arguments: list[str]) -> tuple[Server | ComputeNode, dict[str, Any]
             request.get("port", 0),
             request.get("bind") or "127.0.0.1",
             token=request.get("token"),
-            journal=request.get("journal", False),
+            journal=_journal(request.get("journal", False)),
             advertise=request.get("advertise") or (),
         ).start_background()
         return server, {"address": server.address, "token": server.token, "pid": os.getpid()}
@@ -101,6 +103,17 @@ def _service(arguments: list[str]) -> tuple[Server | ComputeNode, dict[str, Any]
         node.serve(warm=True)
         return node, {"node_id": node.node_id, "pid": os.getpid()}
     raise UsageError(f"start it as 'python -m easyremote.cli.child gateway' or '… node', not with {arguments}")
+
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # go when this process ends
+
+
+def _journal(wanted: str | bool) -> str | bool:
+    """Where jobs are kept. "temporary": in a folder that ends with this process, however its parent ends."""
+    if wanted != TEMPORARY:
+        return wanted
+    _temporary.append(tempfile.TemporaryDirectory(prefix="easyremote-jobs-", ignore_cleanup_errors=True))
+    return os.path.join(_temporary[0].name, "jobs.sqlite")
 
 
 def _request() -> dict[str, Any]:

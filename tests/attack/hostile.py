@@ -51,7 +51,7 @@ _HARMFUL |= set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HIDING = set("\u00ad\u200b\u2028\u2029\u2060\ufeff") | {chr(code) for code in range(0xE0000, 0xE0080)}
 _TAGS = frozenset(["div", "table", "thead", "tbody", "tr", "th", "td", "code", "span", "progress", "iframe", "img"])
 _ATTRIBUTES = frozenset(
-    ["style", "scope", "value", "max", "sandbox", "srcdoc", "title", "referrerpolicy", "alt", "src"]
+    ["style", "scope", "value", "max", "sandbox", "srcdoc", "title", "referrerpolicy", "alt", "src", "aria-label"]
 )
 
 
@@ -68,7 +68,6 @@ _DRAWN_ATTRIBUTES = frozenset(
     [
         "class",
         "role",
-        "aria-label",
         "aria-hidden",
         "aria-level",
         "tabindex",

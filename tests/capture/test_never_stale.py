@@ -132,7 +132,7 @@ def test_registering_is_on_all_nodes_or_on_none(gateway: Server, client: Client)
     notebook.run("def answer(): return 'old'")
     client.node().register(notebook["answer"])
     with ComputeNode(gateway.address, "leaving"):
-        everywhere = client.node()
+        everywhere = client.node(*(node.node_id for node in client.list_nodes()))
     wait_until(lambda: "leaving" not in {node.node_id for node in client.list_nodes()})
     notebook.run("def answer(): return 'new'")
     with pytest.raises((NodeGone, EasyRemoteError)) as caught:

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 
 VARIES = "varies"
-"""Tag of a cell whose text is never the same twice, such as a picture of what runs."""
+"""Tag of a cell that never shows the same twice, such as a picture of what runs."""
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,10 @@ def test_each_notebook_has_a_check_and_each_check_a_notebook() -> None:
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_the_tutorial_gives_the_right_results_within_a_minute_and_leaves_nothing(
-    name: str, runs: dict[str, Run]
-) -> None:
+def test_the_tutorial_gives_the_right_results_and_leaves_nothing(name: str, runs: dict[str, Run]) -> None:
     run = run_of(name, runs)
     judge(run, name)
-    assert run.took_s < 60
+    assert run.took_s < 240  # on two processors of its own it takes 10 to 25 s
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -54,8 +52,10 @@ def test_the_committed_outputs_are_like_those_of_now(name: str, runs: dict[str, 
     committed = nbformat.read(FOLDER / name, as_version=4)
     now = normalised(run_of(name, runs).notebook)
     for old, new in zip(committed.cells, now.cells, strict=True):
-        assert kinds(old) == kinds(new), old.id
-        if VARIES not in old.metadata.get("tags", []):
+        if VARIES in old.metadata.get("tags", []):
+            assert new.outputs, old.id
+        else:
+            assert kinds(old) == kinds(new), old.id
             assert words(old) <= words(new), old.id
 
 
