@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TUTORIAL = Path(__file__).parents[2] / "notebooks" / "01_first_call.ipynb"
 
 
+@pytest.mark.timeout(400)
 def test_the_tutorial_runs_with_outputs_as_they_come_and_keeps_them_over_a_reload(lab: Lab, page: Page) -> None:
     notebook = nbformat.read(TUTORIAL, as_version=4)
     for cell in notebook.cells:
