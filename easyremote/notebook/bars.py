@@ -99,7 +99,7 @@ class BarPlace:
     def show(self, owner: object, progress: pb.Progress) -> None:
         before = self._bars.get(owner, [])
         bars = self._bars[owner] = bars_of(progress)
-        has_ended = bool(bars) and all(bar.has_ended for bar in bars) and not all(bar.has_ended for bar in before)
+        has_ended = bars != before and all(bar.has_ended for bar in bars)  # it may be the last that is heard of them
         is_plain = len(self._bars) == 1 and not progress.bars
         if is_plain or has_ended or not self._display_id or time.monotonic() - self._drawn_at >= EVERY_S:
             self._draw(_OneView(progress) if is_plain and bars else self._view())
