@@ -160,7 +160,7 @@ def test_calls_while_it_is_registered_again_get_the_old_or_the_new(client: Clien
     for n in range(1, 6):
         notebook.run(text.replace("{n}", str(n)))
         client.node().register(notebook["pair"])
-        wait_until(lambda before=len(found): len(found) > before)
+        wait_until(lambda wanted=n: len(found) >= wanted)
     done.set()
     asking.join()
     assert all(one == two for one, two in found) and len(found) >= 5
