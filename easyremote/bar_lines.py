@@ -29,6 +29,12 @@ def part_of(bar: pb.Progress.Bar) -> float | None:
     return min(max(part, 0.0), 1.0) if part == part else None
 
 
+def hashes(part: float) -> str:
+    """A bar of text with so much of it done, 0 to 1."""
+    filled = round(part * WIDTH)
+    return f"[{'#' * filled}{'.' * (WIDTH - filled)}]"
+
+
 def has_stopped(bar: pb.Progress.Bar) -> bool:
     """Whether it ended before all was done."""
     return bar.has_ended and bar.total > 0 and bar.done < bar.total
@@ -39,8 +45,7 @@ def bar_line(bar: pb.Progress.Bar) -> str:
     part = part_of(bar)
     words = [foreign.name(bar.text)] if bar.text else []
     if part is not None:
-        filled = round(part * WIDTH)
-        words.append(f"[{'#' * filled}{'.' * (WIDTH - filled)}]")
+        words.append(hashes(part))
     words += [foreign.name(bar.note)] if bar.note else []
     return " ".join([*words, *["(stopped)"] * has_stopped(bar)])
 

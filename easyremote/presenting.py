@@ -8,7 +8,7 @@ import sys
 from typing import Any, Protocol
 
 from easyremote import foreign
-from easyremote.bar_lines import BarLines
+from easyremote.bar_lines import BarLines, hashes
 from easyremote.errors import PayloadError
 from easyremote.sandbox import sandboxed
 from easyremote.waiting import WaitingNote
@@ -103,14 +103,13 @@ def tell_waiting(presenter: Presenter, note: WaitingNote) -> None:
         presenter.output(True, str(note))
 
 
-def progress_line(progress: pb.Progress, width: int = 24) -> str:
+def progress_line(progress: pb.Progress) -> str:
     """A bar of text, e.g. `[######......] 12/24 epoch 12`."""
     text = f" {foreign.name(progress.text)}" if progress.text else ""
     if not progress.total or not math.isfinite(progress.done / progress.total):
         return f"{count_text(progress.done)}{text}"
     part = min(max(progress.done / progress.total, 0.0), 1.0)
-    filled = round(part * width)
-    return f"[{'#' * filled}{'.' * (width - filled)}] {count_text(progress.done)}/{count_text(progress.total)}{text}"
+    return f"{hashes(part)} {count_text(progress.done)}/{count_text(progress.total)}{text}"
 
 
 def count_text(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from easyremote.errors import UsageError
 
@@ -29,6 +30,19 @@ def parse_span(value: object, name: str = "a span") -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return float(value)
     raise UsageError(f'{name} is a span such as "1h", "30min", "7d" or a number of seconds, not {str(value)[:40]!r}')
+
+
+UNITS_OF_TIME = ("d", "h", "min", "s")
+
+
+def format_span(seconds: float, units: Sequence[str] = UNITS_OF_TIME) -> str:
+    """The two largest units, e.g. `3 d 4 h`, `12 min 5 s`. `units`: what days, hours, minutes and seconds are called."""
+    left, parts = int(seconds), list[str]()
+    for name, size in zip(units, (86400, 3600, 60, 1), strict=True):
+        count, left = divmod(left, size)
+        if count or parts or size == 1:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
 
 
 def parse_size(value: object, name: str = "a size") -> int:

@@ -20,11 +20,11 @@ from easyremote import foreign
 from easyremote.cli import exits
 from easyremote.cli.calling import Screen, tell_if_remote
 from easyremote.cli.json_text import json_text
-from easyremote.cli.status import span
 from easyremote.client import Client
 from easyremote.errors import UsageError
 from easyremote.jobs import Job, replay
 from easyremote.model import JobInfo
+from easyremote.sizes import format_span
 from easyremote.wire.v1 import gateway_pb2 as pb
 
 _WIDTH_OF_PIPES = 160
@@ -57,13 +57,13 @@ def view(jobs: Sequence[JobInfo], now: float) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for job in jobs:
-        ran = span((job.ended or now) - job.started) if job.started else ""
+        ran = format_span((job.ended or now) - job.started) if job.started else ""
         table.add_row(
             job.id[:8],
             Text(foreign.name(job.title), "cyan"),
             Text(job.state, _STYLES.get(job.state, "default")),
             foreign.name(job.node),
-            span(max(now - job.created, 0)),
+            format_span(max(now - job.created, 0)),
             ran,
             size(job.kept_bytes),
             _remark(job),

@@ -13,6 +13,7 @@ from easyremote import foreign
 from easyremote.cli.json_text import json_text
 from easyremote.client import Client
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo, RestInfo
+from easyremote.sizes import format_span
 
 WIDTH_OF_PIPES = 120
 
@@ -60,8 +61,8 @@ def _head(about: GatewayInfo) -> Text:
     others = about.clients - 1  # this command is a client too
     head = Text("Gateway ").append(about.address, "bold")
     return head.append(
-        f"  version {foreign.name(about.version)}, up {span(about.uptime_s)}, {about.running} running, {about.queued} queued, "
-        f"{others} other client{'' if others == 1 else 's'}"
+        f"  version {foreign.name(about.version)}, up {format_span(about.uptime_s)}, {about.running} running, "
+        f"{about.queued} queued, {others} other client{'' if others == 1 else 's'}"
     )
 
 
@@ -150,14 +151,3 @@ def gib(used_bytes: float, total_bytes: float) -> str:
     """`12.3 of 80 GiB`, with decimals where they matter."""
     used, total = used_bytes / 2**30, total_bytes / 2**30
     return f"{used:.{1 if used < 100 else 0}f} of {total:.{1 if total < 20 else 0}f} GiB"
-
-
-def span(seconds: float) -> str:
-    """The two largest units, e.g. `3 d 4 h`, `12 min 5 s`."""
-    left = int(seconds)
-    parts: list[str] = []
-    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or parts or name == "s":
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2])

@@ -9,11 +9,10 @@ from typing import Any
 from easyremote import foreign
 from easyremote.cli.exits import tell
 from easyremote.cli.json_text import json_text
-from easyremote.cli.status import span
 from easyremote.client import Client
 from easyremote.errors import UsageError
 from easyremote.model import TokenInfo
-from easyremote.sizes import format_size, parse_size
+from easyremote.sizes import format_size, format_span, parse_size
 from easyremote.tables import Table
 
 
@@ -90,4 +89,4 @@ def _until(info: TokenInfo) -> str:
     if info.expires is None:
         return "never"
     left_s = info.expires - time.time()
-    return f"in {span(left_s)}" if left_s > 0 else "has expired"
+    return f"in {format_span(left_s)}" if left_s > 0 else "has expired"

@@ -49,7 +49,7 @@ def explain_names(
     except SyntaxError as error:
         raise UsageError(f"line {error.lineno} of the cell isn't Python: {error.msg}") from None
     walk = Dependencies(*values.items())
-    for module in _imports(tree):
+    for module in local_modules.imported_by(tree):
         walk.modules.setdefault(module, []).append(title)
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     shipment = shipping(walk.modules) if shipping is not None else None
@@ -63,20 +63,10 @@ def modules_needed(source: str, values: Mapping[str, Any]) -> list[str]:
     """Modules that a cell imports, or that these of the notebook's names need. `source`: as Python; where it isn't, only the
     names are looked at."""
     try:
-        imported = _imports(ast.parse(source))
+        imported = local_modules.imported_by(ast.parse(source))
     except SyntaxError:
         imported = []
     return [*imported, *Dependencies(*values.items()).modules]
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.append(node.module)
-    return found
 
 
 def _explanation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.metadata
 import importlib.util
@@ -49,6 +50,17 @@ def origin_of(module: str) -> Origin:
     if any(_is_installed(path) for path in paths):
         return Origin(name, INSTALLED)
     return Origin(name, BESIDE, paths, bool(places))
+
+
+def imported_by(tree: ast.AST) -> list[str]:
+    """Modules that this code imports anywhere, by their full names; relative imports aside."""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.append(node.module)
+    return found
 
 
 def _is_installed(path: Path) -> bool:

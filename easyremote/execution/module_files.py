@@ -50,6 +50,7 @@ def read_module(name: str) -> ModuleFiles:
         raise UsageError(f"'{name}' {where}, and only modules beside the notebook are shipped; install it on the node")
     files: dict[str, bytes] = {}
     imports: set[str] = set()
+    size = 0
     for path, inside in _paths(origin):
         if inside.endswith(_COMPILED):
             raise UsageError(
@@ -57,7 +58,8 @@ def read_module(name: str) -> ModuleFiles:
             )
         data = path.read_bytes()
         files[inside] = data
-        if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
+        size += len(data)
+        if len(files) > MAX_FILES or size > MAX_BYTES:
             raise UsageError(_too_much(name, files))
         if inside.endswith(".py"):
             imports |= _imported(data)
@@ -119,13 +121,7 @@ def _imported(source: bytes) -> set[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # it says so itself when it is imported
         return set()
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found
+    return {module.partition(".")[0] for module in local_modules.imported_by(tree)}
 
 
 def _too_much(name: str, files: dict[str, bytes]) -> str:

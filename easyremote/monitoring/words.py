@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from easyremote.errors import UsageError
+from easyremote.sizes import UNITS_OF_TIME, format_span
 
 LANGUAGES = ("en", "zh")
 
@@ -118,8 +119,7 @@ _CATALOGUE: dict[str, tuple[str, str]] = {
     "all": ("all", "全部"),
 }
 
-_SPANS = {"en": ("d", "h", "min", "s"), "zh": ("天", "小时", "分", "秒")}
-_SECONDS = (86400, 3600, 60, 1)
+_SPANS = {"en": UNITS_OF_TIME, "zh": ("天", "小时", "分", "秒")}
 
 
 class Words:
@@ -141,12 +141,7 @@ class Words:
 
     def span(self, seconds: float) -> str:
         """The two largest units, e.g. `3 d 4 h`; below a minute `5 s`."""
-        left, parts = int(seconds), list[str]()
-        for name, size in zip(_SPANS[self.language], _SECONDS, strict=True):
-            count, left = divmod(left, size)
-            if count or parts or size == 1:
-                parts.append(f"{count} {name}")
-        return " ".join(parts[:2])
+        return format_span(seconds, _SPANS[self.language])
 
 
 STATUS_MARKS: Mapping[str, str] = {"connected": "●", "draining": "◐", "resting": "▲", "silent": "■", "away": "○"}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import secrets
 import time
 from typing import Any
-
-from IPython.display import display, update_display
 
 from easyremote import foreign
 from easyremote.bar_lines import bar_line, bars_of, has_stopped, part_of
 from easyremote.notebook.cell_here import cell_here
+from easyremote.notebook.in_place import show_in_place
 from easyremote.presenting import count_text, progress_line
 from easyremote.tables import INDENT, MUTED
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -106,11 +104,7 @@ class BarPlace:
 
     def _draw(self, view: Any) -> None:
         self._drawn_at = time.monotonic()
-        if self._display_id:
-            update_display(view, display_id=self._display_id)
-        else:
-            self._display_id = secrets.token_hex(8)
-            display(view, display_id=self._display_id)
+        self._display_id = show_in_place(view, self._display_id)
 
     def _view(self) -> BarsView:
         bars = [bar for found in self._bars.values() for bar in found]

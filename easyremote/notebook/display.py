@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Callable
 from typing import Any
 
-from IPython.display import display, update_display
+from IPython.display import display
 
 from easyremote import foreign
 from easyremote.model import FunctionInfo, NodeInfo
 from easyremote.notebook.bars import BarPlace, places
+from easyremote.notebook.in_place import show_in_place
 from easyremote.presenting import DefaultPresenter
 from easyremote.tables import Table
 from easyremote.waiting import WaitingNote
@@ -118,16 +118,6 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _show(view: Any, display_id: str) -> str:
-    """Show it, or show it instead of what has this id. Returns its id."""
-    if display_id:
-        update_display(view, display_id=display_id)
-        return display_id
-    display_id = secrets.token_hex(8)
-    display(view, display_id=display_id)
-    return display_id
-
-
 class NotebookPresenter(DefaultPresenter):
     """Text and displays as everywhere; progress as bars that move. One object a call."""
 
@@ -145,7 +135,7 @@ class NotebookPresenter(DefaultPresenter):
         self._place.show(self, progress)
 
     def tail(self, tail: pb.OutputTail, text: str, node: str) -> None:
-        self._tail_id = _show(_TailView(tail, text, node), self._tail_id)
+        self._tail_id = show_in_place(_TailView(tail, text, node), self._tail_id)
 
     def waiting(self, note: WaitingNote) -> None:
         display(note)

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 import easyremote
-from easyremote.cli.status import gib, span, view
+from easyremote.cli.status import gib, view
 from easyremote.model import FunctionInfo, GatewayInfo, GpuInfo, NodeInfo
+from easyremote.sizes import format_span
 from tests.cli.conftest import Program
 
 Run = Callable[..., Any]
@@ -57,7 +58,7 @@ def test_what_is_missing_is_said() -> None:
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3700, "1 h 1 min"), (200_000, "2 d 7 h")]
 )
 def test_spans(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_span(seconds) == text
 
 
 @pytest.mark.parametrize(
