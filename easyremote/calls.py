@@ -523,7 +523,9 @@ class Call(concurrent.futures.Future[R], Generic[R]):
             self._note_start(event)
             is_item = body in UNREPEATABLE
             at_once = not self._items_queued and not is_item
+            is_tail = False
             if body == "output":
+                is_tail = at_once and event.output.HasField("tail")
                 self.last_output = (self.last_output + event.output.text)[-_TAIL:]
             if body in ("result", "error"):
                 self._final, self._final_taken = (event.attempt, event.seq), at_once or bool(self._tasks)
@@ -537,14 +539,14 @@ class Call(concurrent.futures.Future[R], Generic[R]):
                 self._outcome = event.error
             elif body == "progress" and at_once and self._queued_progress is not None:
                 self._queued_progress.event.progress.CopyFrom(event.progress)  # a bar shows the newest
-            elif self._queued_tail is not None and at_once and event.output.HasField("tail"):
+            elif is_tail and self._queued_tail is not None:
                 self._queued_tail.event.output.CopyFrom(event.output)  # so do the last lines of what is left out
             elif body is not None:
                 self._enqueue(arrived)
                 self._items_queued += is_item
                 if body == "progress" and at_once:
                     self._queued_progress = arrived
-                if event.output.HasField("tail") and at_once:
+                if is_tail:
                     self._queued_tail = arrived
                 if body in _KEPT:
                     self._bound(body, arrived)

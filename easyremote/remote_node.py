@@ -139,15 +139,14 @@ class RemoteNode:
         spec = pb.FunctionSpec()
         spec.CopyFrom(declared)
         name = spec.name
-        if len(node_ids) == 1:
-            shipped = introspect.ship(function, pb.Code.KIND_REGISTER, spec, self._client.modules_for)
-            self._client.check_sent(name, shipped[1].size, function, {})
-            self._everywhere(node_ids, f"register {name}", shipped)
-        else:
+        is_staged = len(node_ids) > 1
+        if is_staged:
             spec.staged = random_id().hex()
-            shipped = introspect.ship(function, pb.Code.KIND_STAGE, spec, self._client.modules_for)
-            self._client.check_sent(name, shipped[1].size, function, {})
-            self._everywhere(node_ids, f"register {name}", shipped)
+        kind = pb.Code.KIND_STAGE if is_staged else pb.Code.KIND_REGISTER
+        shipped = introspect.ship(function, kind, spec, self._client.modules_for)
+        self._client.check_sent(name, shipped[1].size, function, {})
+        self._everywhere(node_ids, f"register {name}", shipped)
+        if is_staged:
             staged = pb.FunctionSpec(name=name, staged=spec.staged)
             commit = (pb.Code(kind=pb.Code.KIND_COMMIT, spec=staged), codec.encode(None))
             self._everywhere(node_ids, f"register {name}", commit)

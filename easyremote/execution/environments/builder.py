@@ -35,7 +35,7 @@ STAGES = 4
 OnProgress = Callable[[int, str], None]
 """How many of the `STAGES` are done, and a text for people."""
 
-_ASK = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.base_prefix, sys.prefix]))"
+_ASK = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.base_prefix]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Environments:
 
         hold = self._folder.get(key, lambda path: self._make(path, wanted, stop, tell), stop, on_wait)
         path = self._folder.path(key)
-        facts = next(kept.facts for kept in self._folder.kept() if kept.key == key)
+        facts = self._folder.facts(key)
         program = str(path / "bin" / "python")
         return hold, Interpreter(key, program, facts["python"], (str(path), facts["base"]))
 
@@ -216,7 +216,7 @@ class Environments:
         )
         if done.returncode:
             raise uv.UvFailed(f"its Python doesn't run: {done.stderr.strip()[-500:]}")
-        version, base, _ = json.loads(done.stdout)
+        version, base = json.loads(done.stdout)
         return version, base
 
 

@@ -121,12 +121,17 @@ class EnvironmentFolder:
         with contextlib.suppress(OSError):
             os.utime(self.path(key) / FACTS)
 
+    def facts(self, key: str) -> dict[str, Any]:
+        """What the environment that is there was built of."""
+        return json.loads((self.path(key) / FACTS).read_text())
+
     def kept(self) -> list[Kept]:
         """What is there, used last first."""
         found: list[Kept] = []
         for path in self.root.glob("*/" + FACTS):
             with contextlib.suppress(OSError, ValueError):
-                found.append(Kept(path.parent.name, path.parent, json.loads(path.read_text()), path.stat().st_mtime))
+                key = path.parent.name
+                found.append(Kept(key, path.parent, self.facts(key), path.stat().st_mtime))
         return sorted(found, key=lambda kept: kept.used, reverse=True)
 
     def remove(self, key: str) -> bool:
