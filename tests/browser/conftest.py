@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 CHROMIUM = "/usr/bin/chromium"
 SCREENS = Path(__file__).parents[2] / ".build" / "screens"
@@ -112,6 +113,11 @@ class Page:
     def open(self, url: str) -> None:
         self.page.goto(url)
         self.wait_for_kernel()
+
+    def open_cells(self, lab: Lab, name: str, cells: list[str]) -> None:
+        """A new notebook with these code cells."""
+        lab.write(name, new_notebook(cells=[new_code_cell(source) for source in cells]))
+        self.open(lab.page_url(name))
 
     def reload(self) -> None:
         self.page.reload()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.conftest import Lab, Page
 
@@ -39,8 +38,7 @@ def test_the_tables_of_a_dry_run_in_both_themes(lab: Lab, page: Page) -> None:
         "%%remote --dry-run\nprint(train('data.csv'))",
         "%easyremote stop",
     ]
-    lab.write("captures.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
-    page.open(lab.page_url("captures.ipynb"))
+    page.open_cells(lab, "captures.ipynb", cells)
     page.command("notebook:run-all-cells")
     page.wait_for_text("stopped the gateway")
     rows = page.output(3).locator("table").first.locator("tbody tr")

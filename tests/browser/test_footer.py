@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.conftest import Lab, Page
 
@@ -19,8 +18,7 @@ def test_the_line_below_a_cell_opens_and_is_still_there_after_a_reload(lab: Lab,
         "%%remote --all\nimport os\nprint('process', os.getpid() > 0)\nscale",
         "%easyremote stop",
     ]
-    lab.write("footer.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
-    page.open(lab.page_url("footer.ipynb"))
+    page.open_cells(lab, "footer.ipynb", cells)
     page.command("notebook:run-all-cells")
     page.wait_for_text("stopped the gateway")
     line = page.output(3).locator("details summary")

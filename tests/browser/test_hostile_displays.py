@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.conftest import Lab, Page
 
@@ -32,8 +31,7 @@ def test_a_script_of_a_node_that_is_not_trusted_does_not_run(lab: Lab, page: Pag
         "client.call(hostile)\nprint('all of an own', 'node')",
         "%easyremote stop",
     ]
-    lab.write("hostile.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
-    page.open(lab.page_url("hostile.ipynb"))
+    page.open_cells(lab, "hostile.ipynb", cells)
     for number in (1, 2, 3):
         page.run(number)
     page.wait_for_text("all was displayed")

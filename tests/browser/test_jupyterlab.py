@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.conftest import Lab, Page
 from tests.conftest import wait_until
@@ -54,8 +53,7 @@ def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, pag
         "%%remote\nprint('alive after step', step)",
         "%easyremote stop",
     ]
-    lab.write("stop.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
-    page.open(lab.page_url("stop.ipynb"))
+    page.open_cells(lab, "stop.ipynb", cells)
 
     page.command("notebook:run-all-cells")
     page.wait_for_text("step 2")
@@ -81,8 +79,7 @@ def test_a_cell_in_the_background_fills_its_own_output_and_its_button_cancels_it
         "%easyremote jobs",
         "%easyremote stop",
     ]
-    lab.write("background.ipynb", new_notebook(cells=[new_code_cell(source) for source in cells]))
-    page.open(lab.page_url("background.ipynb"))
+    page.open_cells(lab, "background.ipynb", cells)
     for index in (1, 2, 3, 4):
         page.run(index)
     page.wait_for_text("this notebook is busy 2")

@@ -55,12 +55,6 @@ def gateway() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(gateway: Server) -> Iterator[Client]:
-    with Client(gateway.address) as made:
-        yield made
-
-
-@pytest.fixture
 def cell() -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "__main__", "make_lock": threading.Lock}
     exec(compile(_CELL, "<cell 3>", "exec"), namespace)

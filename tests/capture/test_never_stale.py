@@ -11,22 +11,14 @@ import pytest
 
 from easyremote import Client, ComputeNode, Server
 from easyremote.errors import EasyRemoteError, NodeGone
-from tests.capture.test_shipping import _edit, beside
+from tests.capture.conftest import edit
 from tests.conftest import wait_until
-
-__all__ = ["beside"]
 
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Server]:
     with Server(port=0) as server, ComputeNode(server.address, "n1"), ComputeNode(server.address, "n2"):
         yield server
-
-
-@pytest.fixture
-def client(gateway: Server) -> Iterator[Client]:
-    with Client(gateway.address) as made:
-        yield made
 
 
 class Notebook:
@@ -109,7 +101,7 @@ def test_editing_a_shipped_module_makes_the_function_stale(client: Client, besid
     notebook.run("import er_helpers\ndef scale(x): return er_helpers.double(x)")
     client.node().register(notebook["scale"])
     assert client.call("scale", 1) == 2 and not _info(client, "scale").is_stale
-    _edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 7")
+    edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 7")
     assert _info(client, "scale").is_stale and client.call("scale", 1) == 2
     client.refresh()
     assert client.call("scale", 1) == 7 and not _info(client, "scale").is_stale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 from collections.abc import Iterator
@@ -15,20 +14,8 @@ from easyremote import Client, ComputeNode, Server, UsageError
 from easyremote.execution import reading
 from easyremote.execution.functions import ship, spec_of
 from easyremote.wire.v1 import gateway_pb2 as pb
+from tests.capture.conftest import edit
 from tests.conftest import wait_until
-
-_FILES = {
-    "er_helpers.py": "import er_units\nclass Thing:\n    def __init__(self, n): self.n = n\n"
-    "def double(x): return er_units.twice(x)\ndef make(n): return Thing(n)\n",
-    "er_units.py": "FACTOR = 2\ndef twice(x):\n    import er_helpers\n    assert er_helpers.Thing\n    return FACTOR * x\n",
-    "er_pack/__init__.py": "from pathlib import Path\nfrom . import sub\nfrom .sub.deep import answer\n",
-    "er_pack/sub/__init__.py": "",
-    "er_pack/sub/deep.py": "from pathlib import Path\ndef answer():\n"
-    "    return (Path(__file__).parents[1] / 'data' / 'table.txt').read_text()\n",
-    "er_pack/data/table.txt": "42 of the data file",
-    "er_pack/__pycache__/left.pyc": "no",
-    "er_unused.py": "X = 1\n",
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,42 +24,10 @@ def gateway() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def client(gateway: Server) -> Iterator[Client]:
-    with Client(gateway.address) as made:
-        yield made
-
-
-@pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with modules, as that of a notebook. Nodes of this process start their workers without it."""
-    for name, text in _FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    finder = _HereOnly(tmp_path)
-    sys.meta_path.insert(0, finder)
-    yield tmp_path
-    sys.meta_path.remove(finder)
-    for name in [name for name in sys.modules if name.startswith("er_")]:
-        del sys.modules[name]
-
-
-class _HereOnly:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        return importlib.machinery.PathFinder.find_spec(name, [str(self.folder)]) if path is None else None
-
-
 def _cell(source: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(source, "<cell 5>", "exec"), namespace)
     return namespace
-
-
-def _edit(path: Path, before: str, after: str) -> None:
-    path.write_text(path.read_text().replace(before, after) + f"# {after}\n")
 
 
 def test_what_is_not_shipped_is_said_with_what_to_do(client: Client, beside: Path) -> None:
@@ -97,7 +52,7 @@ def test_a_shipped_module_brings_those_it_imports_and_an_edit_is_a_new_version(c
     assert type(thing) is sys.modules["er_helpers"].Thing and thing.n == 7
     assert client.call(_cell("def g(x):\n    return x.n")["g"], thing) == 7  # an argument of its class
 
-    _edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 30")
+    edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 30")
     assert client.call(cell["f"], 4) == 120
     assert client.explain_capture(cell["f"]).version != before.version
     assert {m.name: m.version for m in client.ship()}["er_helpers"] != shipped["er_helpers"].version
@@ -112,7 +67,7 @@ def test_functions_keep_the_version_that_they_were_registered_with(client: Clien
     cell = _cell("def old(x):\n    import er_units\n    return er_units.twice(x)")
     node.register(cell["old"], name="old")
     assert client.call("old", 3) == 6
-    _edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 5")
+    edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 5")
     node.register(cell["old"], name="new")
     assert [client.call(name, 3) for name in ("old", "new", "old", "new")] == [6, 15, 6, 15]
     same = _cell("def same():\n    import er_units\n    seen = globals().setdefault('seen', [])\n    seen.append(er_units)\n"
@@ -128,7 +83,7 @@ def test_a_package_comes_with_its_modules_and_data_and_without_caches(client: Cl
     assert (shipped.name, shipped.files) == ("er_pack", 4)
     cell = _cell("import er_pack\ndef f(): return er_pack.answer()")
     assert client.call(cell["f"]) == "42 of the data file"
-    _edit(beside / "er_pack/data/table.txt", "42", "43")
+    edit(beside / "er_pack/data/table.txt", "42", "43")
     assert client.call(cell["f"]).startswith("43")
 
 
@@ -186,7 +141,7 @@ def test_who_is_asked_sees_the_source_of_modules_and_a_change_is_new_code(beside
     read = reading.read_function(encoded)
     assert "FACTOR = 2" in read.text and "er_pack/sub/deep.py" in read.text
     assert any("table.txt" in note and "isn't shown" in note for note in read.notes)
-    _edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 3")
+    edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 3")
     assert shipped()[0].digest != code.digest
 
 
