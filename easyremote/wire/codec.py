@@ -161,8 +161,10 @@ _MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _reduce_code(code: CodeType) -> Any:
-    """Pickle code with the Python that made it, and with the name of its file or cell, which tracebacks show lines by; cloudpickle
-    3.1.3 and newer leave it out."""
+    """Pickle code with the Python that made it, and with the name of its file or cell, which tracebacks show lines by.
+
+    cloudpickle 3.1.3 and newer leave out the name.
+    """
     _, args = _reducers[CodeType](code)
     named = (code.co_filename if isinstance(arg, str) and arg == "<dynamic-code>" else arg for arg in args)
     return code_made_by, (_MINOR, *named)
@@ -174,7 +176,9 @@ def code_made_by(python: str, *args: Any) -> CodeType:
     Raises EnvironmentMismatch.
     """
     if python != _MINOR:
-        raise EnvironmentMismatch(f"there is a function in it that was made by Python {python}, and {_MINOR} can't load it")
+        raise EnvironmentMismatch(
+            f"there is a function in it that was made by Python {python}, and {_MINOR} can't load it"
+        )
     return CodeType(*args)
 
 
