@@ -193,7 +193,7 @@ def node_row(node: NodeInfo, history: Mapping[str, Series], words: Words) -> Nod
         status=node.status,
         status_text=foreign.name(words.status(node.status), 30),
         mark=STATUS_MARKS.get(node.status, "?"),
-        slots=Gauge(words("slots"), f"{node.running}/{node.slots}", _part(node.running, node.slots), (), True),
+        slots=Gauge(words("slots"), _slots(node), _part(node.running, node.slots), (), True),
         cpu=Gauge(words("cpu"), "" if cpu is None else f"{cpu:.0f} %", _part(cpu or 0.0, 100), history.get("cpu", ())),
         memory=Gauge(words("memory"), gib(used, total), _part(used, total), history.get("memory", ())),
         gpus=tuple(_gpu_row(gpu, history, words) for gpu in node.gpus),
@@ -202,6 +202,12 @@ def node_row(node: NodeInfo, history: Mapping[str, Series], words: Words) -> Nod
         failed=node.failed,
         note=foreign.name(_note(node), 200),
     )
+
+
+def _slots(node: NodeInfo) -> str:
+    """`1/2`; `2/2 +1` where it has more: sent ahead, or made by calls that wait for them."""
+    beyond = node.running - node.slots
+    return f"{min(node.running, node.slots)}/{node.slots}" + (f" +{beyond}" if beyond > 0 else "")
 
 
 def _note(node: NodeInfo) -> str:
@@ -332,12 +338,11 @@ def node_facts(node: NodeInfo, words: Words) -> list[tuple[str, str]]:
 
 
 def call_facts(call: CallInfo, words: Words) -> list[tuple[str, str]]:
-    """What the page of a call says of it."""
+    """What the page of a call says of it, beside its state and its bar."""
     row = call_row(call, words)
     facts = [
-        (words("status"), row.state),
         (words("node"), row.node),
-        (words("progress"), row.progress_text),
+        (words("progress"), row.progress_text if row.progress is None else ""),
         (words("time"), row.time),
         (words("attempt"), str(call.attempt) if call.attempt else ""),
         (words("version"), foreign.name(call.version, 60)),

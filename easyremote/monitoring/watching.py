@@ -7,7 +7,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Protocol
 
 from easyremote import foreign
@@ -126,18 +127,33 @@ class Watcher:
             self._history.add(seen)
         except EasyRemoteError as error:
             problem, seen = foreign.name(str(error)), self._memory.last
+        own = {call.call_id: call for call in self._client.open_calls()} if not problem else {}
+        seen = with_own({call_id for call_id, call in own.items() if call.state == "queued"}, seen)
         outputs, waits = dict[str, str](), dict[str, Explanation]()
         if open_call and not problem:
-            outputs = {
-                call.call_id: call.last_output for call in self._client.open_calls() if call.call_id == open_call
-            }
-            waiting = any(call.call_id == open_call and call.state == "queued" and call.is_own for call in seen.calls)
-            if waiting:
+            outputs = {open_call: own[open_call].last_output} if open_call in own else {}
+            if any(
+                call.call_id == open_call and call.state == "queued" and not call.node and call.is_own
+                for call in seen.calls
+            ):
                 with contextlib.suppress(EasyRemoteError):  # it has begun meanwhile
                     waits[open_call] = self._client.explain_call(open_call)
         return Snapshot(
             seen, self._history.series(), outputs, waits, taken_at=time.strftime("%H:%M:%S"), problem=problem
         )
+
+
+def with_own(waiting: Collection[str], seen: Overview) -> Overview:
+    """What a gateway sees, and of this client's own calls which haven't begun (`waiting`: their ids).
+
+    A gateway counts a call as running once a node has it, also where it was sent ahead and waits there for a slot.
+    """
+    calls = [replace(call, state="queued") if call.call_id in waiting else call for call in seen.calls]
+    more = sum(now.state != before.state for now, before in zip(calls, seen.calls, strict=True))
+    if not more:
+        return seen
+    calls.sort(key=lambda call: call.state == "queued")
+    return replace(seen, calls=tuple(calls), running=seen.running - more, queued=seen.queued + more)
 
 
 class Memory:

@@ -95,6 +95,10 @@ _CATALOGUE: dict[str, tuple[str, str]] = {
     "others output": ("Its output goes to whoever made the call.", "其输出发送给发起该调用的人。"),
     "why it waits": ("Why it waits", "为何等待"),
     "why elsewhere": ("Whoever made the call can ask why it waits.", "发起该调用的人可以查询为何等待。"),
+    "sent ahead": (
+        "{node} has it already, and begins it as soon as a slot is free there.",
+        "{node} 已收到此调用，一有空闲槽位就会开始。",
+    ),
     "ended": ("This call has ended.", "此调用已结束。"),
     "node gone": ("This node is gone.", "此节点已离开。"),
     "attempt": ("attempt", "尝试"),

@@ -119,6 +119,7 @@ def _widget(line: _Line, cancel: Callable[[Any], None]) -> tuple[Any, Any]:
         import ipywidgets
     except ImportError:
         return None, None
+    from easyremote.notebook.clicks import serve_aside
     from easyremote.presenting import running_ipython
 
     if getattr(running_ipython(), "kernel", None) is None:
@@ -128,4 +129,5 @@ def _widget(line: _Line, cancel: Callable[[Any], None]) -> tuple[Any, Any]:
         description="Cancel", tooltip="Stop this job", layout={"width": "86px", "height": "26px", "flex": "0 0 auto"}
     )
     button.on_click(cancel)
+    serve_aside(button)
     return ipywidgets.HBox([text, button], layout={"align_items": "center", "overflow": "hidden"}), text

@@ -162,13 +162,13 @@ class Monitor:
         """In the watcher's thread, as the kernel isn't to wait for the gateway."""
 
         def step() -> None:
+            told, failed = done, False
             try:
                 work()
-                told = done
             except EasyRemoteError as error:
-                told = str(error)
+                told, failed = str(error), True
             if self._panel is not None:
-                self._panel.tell(told)
+                self._panel.tell(told, failed)
 
         self._watcher.do(step)
 

@@ -1,68 +1,17 @@
-"""The monitor's rows as HTML: tables, bars and small charts in inline SVG. Pure; every text is escaped here.
-
-Colours are the page's own (currentColor), with two more, a blue and an orange, that keep three to one against white and black and
-differ for the colour-blind; what they say is said in words or by a shape as well.
-"""
+"""The monitor's rows as HTML: tables, bars and small charts in inline SVG. Pure; every text is escaped here."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from easyremote.model import Explanation, NodeInfo
 from easyremote.monitoring import view
 from easyremote.monitoring.view import CallRow, FailureRow, FunctionRow, Gauge, GpuRow, NodeRow, Snapshot
 from easyremote.monitoring.words import STATUS_MARKS, Words
-
-STYLE = """<style>
-.er-mon{--er-fg:var(--jp-content-font-color1,var(--vscode-foreground,var(--colab-primary-text-color,inherit)));
---er-blue:#2f7fc4;--er-orange:#c8640f;--er-line:color-mix(in srgb,currentColor 16%,transparent);
---er-dim:color-mix(in srgb,currentColor 70%,transparent);--er-soft:color-mix(in srgb,currentColor 7%,transparent);
-color:var(--er-fg);font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.35;
-font-variant-numeric:tabular-nums}
-.er-mon *{box-sizing:border-box}
-.er-head{display:flex;flex-wrap:wrap;gap:.1em 1.1em;align-items:baseline;padding:2px 0 4px}
-.er-head b{font-size:15px}
-.er-head span,.er-dim{color:var(--er-dim)}
-.er-grid{display:grid;grid-template-columns:7.4em 5.8em 8.6em 11.6em minmax(7em,1fr) 5em;gap:0 .8em;align-items:center;
-min-height:30px;white-space:nowrap}
-.er-calls{grid-template-columns:7.6em 9em minmax(12em,1.4fr) 7em minmax(6em,1fr)}
-.er-cols{color:var(--er-dim);font-size:12px;min-height:22px;border-bottom:1px solid var(--er-line)}
-.er-mon .er-cut{overflow:hidden;text-overflow:ellipsis}
-.er-gauge{display:inline-flex;align-items:center;gap:.45em}
-.er-mon svg{display:block;flex:none;overflow:visible}
-.er-area{fill:var(--er-blue);opacity:.2}.er-trace{fill:none;stroke:var(--er-blue);stroke-width:1.4;vector-effect:non-scaling-stroke}
-.er-high .er-area{fill:var(--er-orange);opacity:.28}.er-high .er-trace{stroke:var(--er-orange)}
-.er-base{stroke:var(--er-line);stroke-width:1;vector-effect:non-scaling-stroke}
-.er-bar{display:inline-block;width:3.4em;height:.62em;border-radius:.31em;background:var(--er-line);overflow:hidden;flex:none}
-.er-bar i{display:block;height:100%;background:var(--er-blue);border-radius:.31em}
-.er-high .er-bar i{background:repeating-linear-gradient(135deg,var(--er-orange) 0 4px,#e39a55 4px 6px)}
-.er-wide{width:100%;min-width:5em;flex:1}
-.er-gpu{display:flex;flex-wrap:wrap;gap:.1em .9em;align-items:center;padding:1px 0}
-.er-mark{display:inline-block;width:1.2em;color:var(--er-blue)}.er-odd .er-mark,.er-warn{color:var(--er-orange)}
-.er-h{font-weight:600;margin:.7em 0 .15em;font-size:13px}
-.er-mon table{border-collapse:collapse;width:100%;font-size:13px;color:inherit;background:transparent}
-.er-mon th{font-weight:400;color:var(--er-dim);font-size:12px;text-align:left;padding:2px 1em 2px 0;
-border:none;border-bottom:1px solid var(--er-line)}
-.er-mon td{text-align:left;vertical-align:top;padding:3px 1em 3px 0;border:none;border-bottom:1px solid var(--er-line)}
-.er-mon tr{background:transparent!important}
-.er-mon dl{display:grid;grid-template-columns:max-content 1fr;gap:.15em 1.2em;margin:.4em 0}
-.er-mon dt{color:var(--er-dim);font-weight:400;white-space:nowrap}.er-mon dd{margin:0;overflow-wrap:anywhere}
-.er-charts{display:flex;flex-wrap:wrap;gap:.8em 1.6em;margin:.5em 0}
-.er-chart{width:15em}.er-chart div{display:flex;justify-content:space-between;gap:1em}
-.er-mon pre{margin:.2em 0;padding:.5em .7em;max-height:16em;overflow:auto;background:var(--er-soft);border-radius:4px;
-color:inherit;font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;overflow-wrap:anywhere}
-.er-note{padding:.3em .7em;border-left:3px solid var(--er-orange);background:var(--er-soft);margin:.3em 0}
-.er-row{border-bottom:1px solid color-mix(in srgb,currentColor 10%,transparent)}
-.er-row .widget-html,.er-row .widget-html-content{margin:0!important;line-height:1.35}
-.er-row .widget-html-content{width:100%}
-.er-wrap .widget-button.er-name{background:none!important;color:var(--jp-content-link-color,#2f7fc4)!important;text-align:left;
-padding:0 .3em;box-shadow:none!important;border-radius:3px;font-weight:600}
-.er-wrap .widget-button.er-name:hover{text-decoration:underline}
-.er-wrap button:focus-visible,.er-wrap input:focus-visible,.er-wrap select:focus-visible{outline:2px solid #2f7fc4!important;
-outline-offset:1px}
-</style>"""
+from easyremote.notebook.monitor_style import STYLE
 
 _WIDE, _TALL = 100, 24
 
@@ -74,20 +23,17 @@ def live(markup: str, monitor_id: str = "") -> str:
 
 def head(snapshot: Snapshot, words: Words) -> str:
     parts = "".join(f"<span>{html.escape(part)}</span>" for part in view.head(snapshot, words))
-    note = ""
+    problem = ""
     if snapshot.problem:
-        note = _note(words("offline", why=snapshot.problem))
+        problem = note(words("offline", why=snapshot.problem))
     title = f"<b>EasyRemote</b><span>{html.escape(snapshot.overview.gateway.address)}</span>"
-    return f'<div class="er-head">{title}{parts}</div>{note}'
+    return f'<div class="er-head">{title}{parts}</div>{problem}'
 
 
-def _note(text: str) -> str:
-    return f'<div class="er-note"><span class="er-warn" aria-hidden="true">▲ </span>{html.escape(text)}</div>'
-
-
-def note(text: str) -> str:
+def note(text: str, warns: bool = True) -> str:
     """A line that wants to be seen; nothing where there is no text."""
-    return _note(text) if text else ""
+    mark = '<span class="er-warn" aria-hidden="true">▲ </span>' if warns else ""
+    return f'<div class="er-note{" er-told" * (not warns)}">{mark}{html.escape(text)}</div>' if text else ""
 
 
 def heading(text: str) -> str:
@@ -238,7 +184,7 @@ def functions_table(rows: Sequence[FunctionRow], words: Words) -> str:
         ]
         for row in rows
     ]
-    return _table([words("function"), "", words("version"), words("nodes"), ""], body)
+    return _table([words("function"), "", words("version"), words("where"), ""], body)
 
 
 def failures_table(rows: Sequence[FailureRow], words: Words) -> str:
@@ -305,31 +251,41 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def node_page(node: NodeInfo, snapshot: Snapshot, words: Words) -> str:
     row = view.node_row(node, snapshot.history.get(node.node_id, {}), words)
-    charts = [_chart(row.cpu), _chart(row.memory)]
-    for gpu in row.gpus:
-        charts += [_chart(gauge, gpu.name) for gauge in (gpu.use, gpu.memory, gpu.temperature, gpu.power)]
     log = snapshot.logs.get(node.node_id)
     parts = [
         f'<div class="er-head"><b>{html.escape(row.name)}</b>{_status(row)}{_muted(f"{row.slots.label} {row.slots.text}")}</div>',
-        f'<div class="er-charts">{"".join(charts)}</div>',
+        _charts([row.cpu, row.memory]),
+        *(_gpu_charts(gpu, words) for gpu in row.gpus),
         _facts(view.node_facts(node, words)),
         heading(words("calls")) + calls_table(view.call_rows(snapshot, words, node.node_id, 20), words),
         heading(words("functions")) + functions_table(view.function_rows(snapshot, words, node.node_id), words),
         heading(words("recent errors")) + failures_table(view.failure_rows(snapshot, words, node.node_id, 10), words),
-        heading(words("log")) + (_pre(log) if log else f'<div class="er-dim">{html.escape(words("no log"))}</div>'),
+        heading(words("log")) + (_pre(log) if log else _muted(words("no log" if log is None else "no output"))),
     ]
     return "".join(parts)
 
 
-def _chart(gauge: Gauge, of: str = "") -> str:
-    if not gauge.text:
-        return ""
+def _gpu_charts(gpu: GpuRow, words: Words) -> str:
+    title = heading(f"{words('gpu')} {gpu.name}")
+    if gpu.lost:
+        return title + note(gpu.lost)
+    use = replace(gpu.use, label=words("use"))
+    return title + _charts([use, gpu.memory, gpu.temperature, gpu.power], gpu.name)
+
+
+def _charts(gauges: Iterable[Gauge], of: str = "") -> str:
+    return f'<div class="er-charts">{"".join(_chart(gauge, of) for gauge in gauges if gauge.text)}</div>'
+
+
+def _chart(gauge: Gauge, of: str) -> str:
+    """`of`: what it is about, for who doesn't see the heading above it."""
     top = 1.0 if gauge.part is not None or not gauge.series else max(1.0, *gauge.series)
-    label = f"{gauge.label} · {of}" if of and gauge.label not in of else gauge.label
+    label = f"{of} {gauge.label}" if of else gauge.label
     return (
         f'<div class="er-chart{_high(gauge)}" role="img" aria-label="{_attribute(f"{label} {gauge.text}")}">'
         '<div aria-hidden="true">'
-        f'<span class="er-dim er-cut">{html.escape(label)}</span><span>{_shape(gauge)}{html.escape(gauge.text)}</span></div>'
+        f'<span class="er-dim er-cut">{html.escape(gauge.label)}</span>'
+        f"<span>{_shape(gauge)}{html.escape(gauge.text)}</span></div>"
         f"{spark(gauge.series, 195, 48, top)}</div>"
     )
 
@@ -340,20 +296,22 @@ def call_page(
     """`output`: None where it isn't this client's call."""
     parts = [
         f'<div class="er-head"><b>{html.escape(call.name)}</b><span>{html.escape(call.state)}</span></div>',
+        f'<div style="max-width:36em">{_progress(call)}</div>' if call.progress is not None else "",
         _facts(facts),
     ]
-    if call.progress is not None:
-        parts.append(f'<div style="max-width:36em">{_progress(call)}</div>')
     if not call.is_running:
-        why = (
-            explanation._repr_html_()
-            if explanation is not None
-            else _muted("…" if output is not None else words("why elsewhere"))
-        )
-        parts.append(heading(words("why it waits")) + why)
+        parts.append(heading(words("why it waits")) + _why(call, output is not None, explanation, words))
     told = words("others output") if output is None else words("no output")
     parts.append(heading(words("output")) + (_pre(output) if output else _muted(told)))
     return "".join(parts)
+
+
+def _why(call: CallRow, is_own: bool, explanation: Explanation | None, words: Words) -> str:
+    if call.node:
+        return _muted(words("sent ahead", node=call.node))
+    if explanation is not None:
+        return explanation._repr_html_()
+    return _muted("…" if is_own else words("why elsewhere"))
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
@@ -363,7 +321,8 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def _pre(text: str) -> str:
-    return f'<pre tabindex="0">{html.escape(view.printed(text))}</pre>'
+    """Scrolled to its end."""
+    return f'<div class="er-tail" tabindex="0"><pre>{html.escape(view.printed(text))}</pre></div>'
 
 
 def _attribute(text: str) -> str:

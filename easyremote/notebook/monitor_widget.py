@@ -16,7 +16,9 @@ from IPython.core.getipython import get_ipython
 
 from easyremote.monitoring import view
 from easyremote.monitoring.view import SORTS, Snapshot
+from easyremote.notebook import clicks
 from easyremote.notebook import monitor_html as markup
+from easyremote.notebook.monitor_style import STYLE
 
 if TYPE_CHECKING:
     from easyremote.notebook.monitor import Monitor
@@ -30,7 +32,8 @@ ORDER_KEPT_S = 5.0
 
 BUSY_AFTER_S = 1.5
 TOLD_FOR_S = 8.0
-_NAME = {"width": "11em", "min_width": "7em", "margin": "1px 8px 1px 0"}
+_NAME_PX, _GAP_PX = 136, 8
+_NAME = {"width": f"{_NAME_PX}px", "flex": "0 0 auto", "margin": f"1px {_GAP_PX}px 1px 0"}
 _TABS = ("nodes", "calls", "functions", "errors")
 
 
@@ -69,6 +72,7 @@ class _Rows:
         row = widgets.HBox([button, line], layout={"align_items": "center", "overflow": "hidden"})
         row.add_class("er-row")
         button.on_click(lambda _: number < len(self._ids) and self._open_page(self._ids[number]))
+        clicks.serve_aside(button)
         self._parts.append((button, line, row))
 
 
@@ -85,11 +89,10 @@ class Panel:
         self._order: list[str] = []
         self._order_for: tuple[str, str] = ("", "")
         self._ordered_at = 0.0
-        self._told, self._told_at = "", 0.0
+        self._told, self._told_at, self._told_warns = "", 0.0, False
         self._asked = ""  # what is to be confirmed
         self._is_closed = False
-        self._main = threading.main_thread()
-        self._serves_aside = False  # a click was served while the kernel's own thread was at work
+        self._serves_aside = False  # this page's clicks don't wait for cells
 
         self._head = widgets.HTML()
         self._note = widgets.HTML()
@@ -111,11 +114,11 @@ class Panel:
         self._nodes = _Rows(self._open_node, self._hint)
         self._calls = _Rows(self._open_call, self._hint)
         self._below_nodes, self._calls_head, self._below_calls = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self._more = self._button(words("more", n=MORE), "", self._show_more)
-        self._back = self._button(words("back"), "arrow-left", self._close_page)
-        self._drain = self._button(words("drain"), "", self._drain_clicked)
-        self._remove = self._button(words("remove"), "", self._remove_clicked, words("remove hint"))
-        self._cancel = self._button(words("cancel"), "", self._cancel_clicked, words("cancel hint"))
+        self._more = self._button(words("more", n=MORE), self._show_more)
+        self._back = self._button(words("back"), self._close_page)
+        self._drain = self._button(words("drain"), self._drain_clicked)
+        self._remove = self._button(words("remove"), self._remove_clicked, words("remove hint"))
+        self._cancel = self._button(words("cancel"), self._cancel_clicked, words("cancel hint"))
         self._page = widgets.HTML()
         self._body = widgets.VBox()
         self.root = widgets.VBox([self._head, self._note, self._body], layout={"overflow": "hidden"})
@@ -124,6 +127,8 @@ class Panel:
         self.root.observe(lambda _: self._views_changed(), "_view_count")
         for control, name in ((self._filter, "value"), (self._sort, "value"), (self._tabs, "value")):
             control.observe(lambda _: self._changed(), name)
+        buttons = (self._more, self._back, self._drain, self._remove, self._cancel)
+        clicks.serve_aside(self.root, self._controls, *buttons)
         self._busy = _Busy()
 
     @property
@@ -137,14 +142,14 @@ class Panel:
         return bool(self.root._view_count) and not self._is_closed
 
     def _columns(self, make: Callable[[Any], str]) -> Any:
-        gap = widgets.HTML(layout={**_NAME, "flex": "0 0 auto"})
+        gap = widgets.HTML(layout={"width": f"{_NAME_PX + _GAP_PX}px", "flex": "0 0 auto"})
         line = widgets.HTML(markup.live(make(self._words)), layout={"flex": "1 1 auto", "overflow": "hidden"})
         row = widgets.HBox([gap, line])
         row.add_class("er-row")
         return row
 
-    def _button(self, text: str, icon: str, clicked: Callable[[], None], tooltip: str = "") -> Any:
-        button = widgets.Button(description=text, icon=icon, tooltip=tooltip or text, layout={"width": "auto"})
+    def _button(self, text: str, clicked: Callable[[], None], tooltip: str = "") -> Any:
+        button = widgets.Button(description=text, tooltip=tooltip or text, layout={"width": "auto"})
         button.on_click(lambda _: self._clicked(clicked))
         return button
 
@@ -154,7 +159,7 @@ class Panel:
     # ---- what a person does --------------------------------------------------------------------------------------
 
     def _clicked(self, then: Callable[[], None]) -> None:
-        self._serves_aside = self._serves_aside or threading.current_thread() is not self._main
+        self._serves_aside = clicks.is_aside()
         then()
 
     def _changed(self) -> None:
@@ -202,12 +207,13 @@ class Panel:
         return is_sure
 
     def _views_changed(self) -> None:
+        self._serves_aside = self._serves_aside or clicks.is_aside()
         if self.root._view_count:
             self._monitor.look_now()
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, warns: bool) -> None:
         """A line above, for some seconds."""
-        self._told, self._told_at = text, time.monotonic()
+        self._told, self._told_at, self._told_warns = text, time.monotonic(), warns
 
     # ---- what is shown -------------------------------------------------------------------------------------------
 
@@ -234,8 +240,8 @@ class Panel:
             snapshot = self._snapshot
             if snapshot is None:
                 return
-            _set(self._head, value=markup.STYLE + markup.live(markup.head(snapshot, self._words), self._monitor.id))
-            _set(self._note, value=markup.live(markup.note(self._note_text())))
+            _set(self._head, value=STYLE + markup.live(markup.head(snapshot, self._words), self._monitor.id))
+            _set(self._note, value=markup.live(markup.note(*self._note_now())))
             if self.open_node:
                 self._render_node(snapshot)
             elif self.open_call:
@@ -243,14 +249,15 @@ class Panel:
             else:
                 self._render_lists(snapshot, str(self._tabs.value))
 
-    def _note_text(self) -> str:
+    def _note_now(self) -> tuple[str, bool]:
+        """A text, and whether it warns."""
         if self._is_closed:
-            return self._words("closed")
+            return self._words("closed"), False
         if self._told and time.monotonic() - self._told_at < TOLD_FOR_S:
-            return self._told
+            return self._told, self._told_warns
         if self._busy.for_s > BUSY_AFTER_S and not self._serves_aside:
-            return self._words("busy")
-        return ""
+            return self._words("busy"), True
+        return "", False
 
     def _render_lists(self, snapshot: Snapshot, tab: str) -> None:
         words = self._words

@@ -87,10 +87,10 @@ def test_a_cell_in_the_background_fills_its_own_output_and_its_button_cancels_it
     assert "busy" not in page.output(2).text_content() + page.output(3).text_content()
     wait_until(lambda: "succeeded" in page.output(2).text_content())  # while the kernel is busy
     assert "busy" in page.output(4).text_content() and "step" not in page.output(4).text_content()
+    page.output(3).locator("button", has_text="Cancel").click()
+    wait_until(lambda: "cancelled" in page.output(3).text_content())  # likewise
     page.press("notebook:interrupt-kernel")
     page.wait_for_text("KeyboardInterrupt")
-    page.output(3).locator("button", has_text="Cancel").click()
-    wait_until(lambda: "cancelled" in page.output(3).text_content())
     page.run(3)
     wait_until(lambda: "running" in page.output(3).text_content() and "step 1" in page.output(3).text_content())
     page.run(5)

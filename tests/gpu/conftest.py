@@ -51,10 +51,8 @@ class FakeNvml:
         new.replace(self.file)
 
 
-@pytest.fixture(scope="session")
-def fake_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the fake libnvidia-ml.so.1."""
-    folder = tmp_path_factory.mktemp("nvml")
+def compile_fake(folder: Path) -> Path:
+    """Put the fake libnvidia-ml.so.1 into this folder."""
     source = Path(__file__).with_name("fake_nvml.c")
     command = [
         "gcc",
@@ -69,6 +67,12 @@ def fake_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(command, check=True, timeout=120)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fake_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the fake libnvidia-ml.so.1."""
+    return compile_fake(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from easyremote.cli import top
 from easyremote.model import CallInfo, FailureInfo, GatewayInfo, GpuInfo, NodeInfo, OfferInfo, Overview, RestInfo
 from easyremote.monitoring import view, words
 from easyremote.monitoring.view import SORTS, Snapshot
+from easyremote.monitoring.watching import with_own
 from easyremote.monitoring.words import LANGUAGES, Words, language_of
 from easyremote.notebook import monitor_html
 from tests.attack.hostile import TEXTS, assert_html_is_harmless, assert_text_is_harmless
@@ -111,6 +112,21 @@ def test_calls_failures_and_functions_as_rows() -> None:
     assert (sealed.kind, sealed.message) == ("remote", "sealed for its caller")
     (function,) = view.function_rows(FLEET, EN)
     assert (function.version, function.nodes, function.stale) == ("v2", "gpu-1, node-2", "node-2 still older")
+
+
+def test_a_call_that_was_sent_ahead_waits_and_says_where() -> None:
+    ahead = CallInfo("aa", "train", "running", "node-1", 1, 9.0, 8.0, is_own=True)
+    other = CallInfo("bb", "train", "running", "node-1", 1, 9.0, 7.0)
+    seen = snapshot(node("node-1"), calls=(ahead, other), running=2, queued=1)
+    known = with_own({"aa"}, seen.overview)
+    assert [(call.call_id, call.state) for call in known.calls] == [("bb", "running"), ("aa", "queued")]
+    assert (known.running, known.queued) == (1, 2)
+    assert with_own({"zz"}, seen.overview) is seen.overview
+    row = view.call_row(known.calls[1], EN)
+    assert (row.state, row.node) == ("waiting", "node-1")
+    assert "node-1 has it already" in monitor_html.call_page(row, [], "", None, EN)
+    full = NodeInfo("node-1", "connected", (), slots=1, running=2, load=2.0)
+    assert view.node_row(full, {}, EN).slots.text == "1/1 +1"
 
 
 def test_costs_are_those_of_ended_calls_and_of_those_that_run() -> None:

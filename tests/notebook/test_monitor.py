@@ -88,6 +88,13 @@ def test_it_looks_while_it_is_seen_serves_clicks_and_leaves_a_picture(front: Fro
     assert front.run(threads).text.strip() == "1", "one for all monitors of a client"
     front.run("other.close()")
 
+    busy = "The kernel is busy: clicks work when the cell ends."
+    wait = (
+        f"until = time.monotonic() + 60\nwhile {busy!r} not in monitor._panel._note.value and time.monotonic() < until:"
+    )
+    front.run(f"{wait}\n    time.sleep(0.05)")
+    assert front.has(busy), "this page sends clicks to the thread that runs cells"
+
     field = front.find(_model_name="TextModel", description="Filter")
     front.set(field, value="node-2")
     front.wait_for(lambda: front.has("1 of 2 match the filter"))
