@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 _SHARED_MEMORY = Path("/dev/shm")
+_TOGETHER = ("tests/browser/", "tests/notebook/", "tests/cli/test_call.py")
 _TESTS_OF = f"easyremote-tests-{os.getuid()}-"
 
 
@@ -36,14 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes run tests, each takes the next one; those of a file whose tests share a browser or a kernel stay in
-    one, and begin first."""
+    """Where several processes run tests, each takes the next one; those of a file whose tests share a browser, a kernel or a node
+    stay in one, and begin first."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return path if path.startswith(("tests/browser/", "tests/notebook/")) else nodeid
+            return path if path.startswith(_TOGETHER) else nodeid
 
     return Scheduling(config, log)
 

@@ -89,6 +89,11 @@ answer = 42
 '''
 
 
+GATEWAY = ("gateway", "--port", "0", "--json", "--show-token")
+_OFFERED = ("add", "fail", "count", "endless", "steps", "echo", "nothing", "greet", "leave")
+NODE = ("node", *(f"recipes:{name}" for name in _OFFERED), "--name", "box", "--slots", "2")
+
+
 class Program:
     """A running command. What it prints is read as it comes, so that it never waits for us."""
 
@@ -195,7 +200,7 @@ def run(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture
 def gateway(start: Callable[..., Program]) -> dict[str, Any]:
     """A gateway, as what its --json line says."""
-    program = start("gateway", "--port", "0", "--json", "--show-token")
+    program = start(*GATEWAY)
     program.wait_for("\n")
     return json.loads(program.stdout)
 
@@ -203,8 +208,7 @@ def gateway(start: Callable[..., Program]) -> dict[str, Any]:
 @pytest.fixture
 def node(start: Callable[..., Program], gateway: dict[str, Any]) -> Program:
     """A node named box with the functions of `recipes`."""
-    names = ("add", "fail", "count", "endless", "steps", "echo", "nothing", "greet", "leave")
-    program = start("node", *(f"recipes:{name}" for name in names), "--name", "box", "--slots", "2")
+    program = start(*NODE)
     program.wait_for("Ctrl-C stops the node.")
     return program
 

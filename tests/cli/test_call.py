@@ -5,19 +5,59 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import COMMAND, Program
+from tests.cli.conftest import COMMAND, GATEWAY, NODE, RECIPES, Program
 from tests.conftest import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node")]
 
 Start = Callable[..., Program]
 Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A node for all of these tests: the folder of its functions, and what its gateway's line says."""
+    folder, runtime = tmp_path_factory.mktemp("box"), tmp_path_factory.mktemp("run")
+    (folder / "recipes.py").write_text(RECIPES)
+    programs: list[Program] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RUNTIME", "STATE", "CONFIG"):
+            patch.setenv(f"EASYREMOTE_{name}_DIR", str(runtime))
+        try:
+            for arguments, last in ((GATEWAY, "\n"), (NODE, "Ctrl-C stops the node.")):
+                programs.append(Program((*COMMAND, *arguments), folder))
+                programs[-1].wait_for(last)
+            yield folder, json.loads(programs[0].stdout)
+        finally:
+            for program in reversed(programs):
+                program.close()
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(box: object) -> Path:
+    return Path(os.environ["EASYREMOTE_RUNTIME_DIR"])
+
+
+@pytest.fixture
+def gateway(box: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    return box[1]
+
+
+@pytest.fixture
+def node(box: object) -> None:
+    """The one of all tests."""
+
+
+@pytest.fixture
+def folder(box: tuple[Path, dict[str, Any]]) -> Path:
+    (box[0] / "stopped").unlink(missing_ok=True)
+    return box[0]
 
 
 def test_a_result_and_what_the_function_prints(run: Run) -> None:
@@ -134,6 +174,7 @@ def test_output_appears_while_the_function_runs(start: Start, folder: Path) -> N
     call.wait_for("started")
     assert call.process.poll() is None
     assert (call.stdout, call.stderr) == ("", "started\n")
+    call.stop(signal.SIGINT)
 
 
 def test_a_reader_that_has_enough_stops_the_generator(folder: Path) -> None:
@@ -164,9 +205,12 @@ def test_a_terminal_gets_errors_in_colour_unless_it_does_not_want_to(
 
 
 def test_a_terminal_is_told_that_a_call_waits(start: Start, folder: Path) -> None:
-    for _ in range(2):  # both slots
-        start("call", "endless", str(folder)).wait_for("started")
+    calls = [start("call", "endless", str(folder)) for _ in range(2)]  # both slots
+    for call in calls:
+        call.wait_for("started")
     shown = in_terminal(folder, "call", "greet", "--timeout", "2")
+    for call in calls:
+        call.stop(signal.SIGINT)
     assert "'greet' waits for a node that is free ...\n" in shown
     assert "was still waiting for a node" in shown
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from easyremote.core import rooms
 from easyremote.core.node_session import Attempt
-from easyremote.core.rooms import MAX_BATCH
 from easyremote.wire.v1 import gateway_pb2 as pb
 from tests.core.bench import Bench, spec
 
@@ -122,13 +122,14 @@ def test_after_a_restart_of_the_gateway_they_still_count(bench: Bench) -> None:
     assert [attempt.call_id for attempt in node.started()] == more
 
 
-def test_a_batch_has_a_bound_and_a_limit_counts_too(bench: Bench) -> None:
+def test_a_batch_has_a_bound_and_a_limit_counts_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "MAX_BATCH", 16)
     wide, narrow = together(2**31), together(64, "g")
     narrow.max_concurrency = 5
     node, client = bench.node("n", wide, narrow), bench.client()
-    for _ in range(2 * MAX_BATCH + 3):
+    for _ in range(2 * 16 + 3):
         client.submit("f")
-    assert len(node.started()) == 2 * MAX_BATCH
+    assert len(node.started()) == 2 * 16
     for _ in range(6):
         client.submit("g")
     assert len(node.started()) == 5
