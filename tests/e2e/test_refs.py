@@ -154,8 +154,8 @@ def test_a_value_is_sent_once_to_each_node(
     data = np.arange(MIB, dtype=np.float64)
     ref = client.put(data)
     assert not asked.transfers  # nothing is sent yet
-    assert list(client.map("score", [ref] * 200, range(200))) == list(range(200))
-    calls = [client.submit("total", ref, ref) for _ in range(20)]
+    assert list(client.map("score", [ref] * 30, range(30))) == list(range(30))
+    calls = [client.submit("total", ref, ref) for _ in range(6)]
     assert {call.result() for call in calls} == {2 * data.sum()}
     assert len(asked.transfers) == 2
     assert all(len(values_of(each)) <= 1 for each in (node, second))
