@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import time
 
 import pytest
@@ -196,3 +197,14 @@ def test_a_variable_that_is_a_ref_brings_its_value(shared_kernel: Kernel) -> Non
     assert shared_kernel.ok("%%remote -i data\nfloat(data.sum())").result == "1000000.0"
     assert shared_kernel.ok("%%remote\nfloat(data.sum())").result == "1000000.0"  # the namespace has it now
     assert shared_kernel.ok("data").result == "<Ref numpy.ndarray (1000000,), 7.6 MiB, here>"
+
+
+def test_a_large_result_is_shown_and_stays_where_it_is_so_that_nothing_keeps_its_memory_here(
+    shared_kernel: Kernel,
+) -> None:
+    """C29: what a cell shows is kept in `Out` for as long as the notebook lives."""
+    large = shared_kernel.ok("%%remote\nimport numpy as np\nlarge = np.zeros(4_000_000)\nlarge")
+    assert large.result.startswith("array([0., 0., 0., ..., 0., 0., 0.]")
+    text, size = ast.literal_eval(shared_kernel.ok("import pickle\nrepr(_), len(pickle.dumps(_))").result)
+    assert text.startswith("array([0., 0.") and size < 10_000
+    assert shared_kernel.ok("%%remote\nlarge.nbytes").result == "32000000"
