@@ -325,6 +325,7 @@ def test_a_script_that_only_serves_drains_too(server: Server, client: Client, tm
         serves(client, "a")
         call = client.submit("work", "x")
         wait_until(lambda: began(tmp_path, "x"))
+        wait_until(lambda: catches(process.pid, signal.SIGTERM))  # the script has come to its end, and serves
         process.terminate()
         wait_until(lambda: status(client, "a") == "draining")
         (tmp_path / "go-x").touch()
@@ -332,3 +333,9 @@ def test_a_script_that_only_serves_drains_too(server: Server, client: Client, tm
         assert process.wait(60) == 0
     finally:
         process.kill()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for this signal."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)

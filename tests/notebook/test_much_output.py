@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_until
 from tests.notebook.conftest import Cell, Kernel
 
 pytestmark = pytest.mark.notebook
@@ -25,6 +26,12 @@ def whole_file(text: str, node: str) -> Path:
     return Path(found[1])
 
 
+def text_of(path: Path, length: int) -> str:
+    """Of a file of so many characters. What is last is written a moment after it was said where it is."""
+    wait_until(lambda: path.stat().st_size >= length)
+    return path.read_text()
+
+
 def test_of_endless_prints_a_cell_shows_the_first_and_the_last_and_the_node_keeps_all(shared_kernel: Kernel) -> None:
     cell = shared_kernel.ok(f"%%remote -n node-1\nfor i in range({LINES}): print(f'line {{i:06}} ' + 'x' * 40)")
     whole = "".join(f"line {i:06} {'x' * 40}\n" for i in range(LINES))
@@ -35,7 +42,7 @@ def test_of_endless_prints_a_cell_shows_the_first_and_the_last_and_the_node_keep
     assert kinds[0] == "display_data" and set(kinds[1:]) <= {"update_display_data"}
     assert shown_size(cell) < 600_000 and len(cell.messages) < 200
     path = whole_file(tail, "node-1")
-    assert path.read_text() == whole
+    assert text_of(path, len(whole)) == whole
     again = shared_kernel.ok(f"%%remote -n node-1\n!tail -n 1 {path}")
     assert again.text.strip() == f"line {LINES - 1:06} {'x' * 40}"
 
@@ -50,7 +57,8 @@ def test_so_does_a_call_with_one_endless_line_from_c_code_and_both_streams(share
     tail = cell.displays[-2]["text/plain"]
     assert tail.endswith("z\nthe end\n") and len(tail) < 20_000
     path = whole_file(tail, re.search(r" on (\S+?)\x1b", tail)[1])  # type: ignore[index]
-    assert path.read_text() == "y" * 3_000_000 + "\n" + "z" * 100_000 + "\nthe end\n"
+    whole = "y" * 3_000_000 + "\n" + "z" * 100_000 + "\nthe end\n"
+    assert text_of(path, len(whole)) == whole
 
 
 def test_a_script_and_an_owners_function_print_as_much_as_they_like(kernel: Kernel) -> None:
@@ -66,6 +74,7 @@ def test_a_script_and_an_owners_function_print_as_much_as_they_like(kernel: Kern
     cell = kernel.ok("plain.with_presenter(NotebookPresenter).call('chatty')")
     assert len(cell.text) <= 512 * 1024
     path = whole_file(cell.displays[-1]["text/plain"], "own")
-    assert path.read_text().split() == [str(i) for i in range(200_000)]
+    whole = "".join(f"{i}\n" for i in range(200_000))
+    assert text_of(path, len(whole)) == whole
     kernel.ok("plain.close(); node.stop(); server.stop()")
     assert not path.exists()
