@@ -155,11 +155,17 @@ def _outcome(cell: CellRun, namespace: dict[str, Any], value: Any, has_value: bo
     if missing:
         raise UsageError(f"the cell was to bring back {', '.join(missing)} (-o), but it doesn't define it")
     outcome: dict[str, Any] = {"names": {name: namespace[name] for name in cell.bring_back}}
-    if has_value:
+    if not has_value:
+        return outcome
+    travels = _travels(value)
+    if travels:
+        outcome["value"] = value
+    if not travels or not _displays_itself(
+        value
+    ):  # else it does so where it arrives, in the way that suits that notebook
         data, metadata = _format(value)
-        outcome["bundle"] = {"data": data, "metadata": metadata}
-        if _travels(value):
-            outcome["value"] = value
+        if data:
+            outcome["bundle"] = {"data": data, "metadata": metadata}
     return outcome
 
 
@@ -175,6 +181,11 @@ def _travels(value: Any) -> bool:
         return codec.encode(value).size <= _LARGEST_VALUE_BYTES
     except Exception:
         return False
+
+
+def _displays_itself(value: Any) -> bool:
+    """As plotly's figures do."""
+    return callable(getattr(type(value), "_ipython_display_", None))
 
 
 def _format(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:

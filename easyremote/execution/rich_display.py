@@ -6,6 +6,7 @@ This module is also the matplotlib backend of worker processes (MPLBACKEND=modul
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import sys
 from typing import Any
@@ -87,13 +88,18 @@ def __getattr__(name: str) -> Any:
 
 
 def _with_shell(module: Any) -> None:
-    """Make a shell for IPython's `display` when it is used first; without one it would only print."""
+    """Make a shell for IPython's `display` when it is used first; without one it would only print.
+
+    What takes its place has its name, so that elsewhere the name in a pickled function means IPython's own.
+    """
     display, update = module.display, module.update_display
 
+    @functools.wraps(display)
     def display_here(*objects: Any, **options: Any) -> Any:
         _ensure_shell()
         return display(*objects, **options)
 
+    @functools.wraps(update)
     def update_here(*objects: Any, **options: Any) -> Any:
         _ensure_shell()
         return update(*objects, **options)

@@ -208,3 +208,21 @@ def test_a_large_result_is_shown_and_stays_where_it_is_so_that_nothing_keeps_its
     text, size = ast.literal_eval(shared_kernel.ok("import pickle\nrepr(_), len(pickle.dumps(_))").result)
     assert text.startswith("array([0., 0.") and size < 10_000
     assert shared_kernel.ok("%%remote\nlarge.nbytes").result == "32000000"
+
+
+SELF_DISPLAYING = """
+class Figure:  # as plotly's
+    def __init__(self, size): self.data = bytes(size)
+    def _ipython_display_(self): display(f"a figure in {os.getpid()}")
+"""
+
+
+@pytest.mark.parametrize(("size", "is_here"), [(1, True), (2_000_000, False)])
+def test_what_displays_itself_is_shown_once(shared_kernel: Kernel, size: int, is_here: bool) -> None:
+    """Where it arrives, as that notebook likes it; on its node where it is too large to travel."""
+    here = shared_kernel.ok("import os\nos.getpid()").result
+    cell = shared_kernel.ok(
+        f"%%remote\nimport os\nfrom IPython.display import display\n{SELF_DISPLAYING}\nFigure({size})"
+    )
+    (shown,) = (data["text/plain"] for data in cell.displays if "a figure" in data.get("text/plain", ""))
+    assert (shown == f"'a figure in {here}'") == is_here
