@@ -95,13 +95,18 @@ class Strangers:
                 if took < BRIEF_S:
                     self.look()
                 else:
-                    await asyncio.to_thread(self.look)
-            except RuntimeError:
-                return  # the interpreter is ending, and starts no thread
+                    await self._look_elsewhere()
             except Exception:  # a fault of ours; the gateway goes on without
                 _log.exception("a fault in this gateway, which goes on; please report it")
             took = monotonic() - began
             await asyncio.sleep(min(max(LOOK_EVERY_S, took / SHARE_OF_A_CORE), LOOK_AT_LEAST_EVERY_S))
+
+    async def _look_elsewhere(self) -> None:
+        """In a thread, or here where the system starts none: who floods the port may have taken the last of them."""
+        try:
+            await asyncio.to_thread(self.look)
+        except RuntimeError:
+            self.look()
 
     def _known(self, number: int, descriptor: int, now: float) -> _Socket:
         """What is known of this socket. One that isn't a connection at the port is no stranger, and has no peer."""

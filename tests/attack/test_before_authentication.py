@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import resource
@@ -25,7 +26,7 @@ from easyremote import Client, ComputeNode, GatewaySettings, Server
 from easyremote.errors import EasyRemoteError
 from easyremote.security.certificates import dialer_context
 from easyremote.transport.options import HANDSHAKE_S, SPARE_DESCRIPTORS, max_connections
-from easyremote.transport.strangers import Bounds, Strangers, _open_sockets, address_of, too_many
+from easyremote.transport.strangers import BRIEF_S, Bounds, Strangers, _open_sockets, address_of, too_many
 from tests.conftest import wait_until
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
@@ -208,6 +209,36 @@ def test_a_descriptor_that_is_anothers_by_now_is_left_alone() -> None:
         opened.enter_context(accepted)
         assert not watch._shut(number, stranger)
         assert not _is_closed(other) and _is_closed(theirs)
+
+
+def test_a_system_that_starts_no_more_threads_is_watched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T9: who floods the port may have taken the last thread that there was; the bound has to hold then, too."""
+    looks = 0
+
+    async def start_none(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def watch_until_three() -> None:
+        enough = asyncio.Event()
+
+        class Slow(Strangers):
+            def look(self) -> int:
+                nonlocal looks
+                looks += 1
+                time.sleep(BRIEF_S)  # so that the next look is for a thread
+                if looks == 3:
+                    enough.set()
+                return 0
+
+        watching = asyncio.create_task(Slow(Bounds(1, 1, 1)).watch(0))
+        await asyncio.wait_for(enough.wait(), 20)
+        watching.cancel()
+
+    monkeypatch.setattr("easyremote.transport.strangers.LOOK_EVERY_S", 0)
+    monkeypatch.setattr("easyremote.transport.strangers.SHARE_OF_A_CORE", 1)
+    monkeypatch.setattr(asyncio, "to_thread", start_none)
+    asyncio.run(watch_until_three())
+    assert looks >= 3
 
 
 def test_one_byte_at_a_time_keeps_no_connection_open() -> None:
