@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from easyremote._version import __version__
 from easyremote.cli.exits import reported
+from easyremote.cli.hiding import hide_invitations
 from easyremote.config import DRAIN_GRACE_S, GATEWAY_DRAIN_GRACE_S
 
 # Lines of the help are broken here, for terminals of 80 columns: the help keeps them as they are.
@@ -47,6 +48,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
+    hide_invitations()
     app(prog_name="easyremote")
 
 
@@ -248,7 +250,9 @@ def join(
     address: Annotated[
         str | None,
         typer.Argument(
-            metavar="INVITATION", help="er1:…, or host:port; the gateway joined last without.", show_default=False
+            metavar="INVITATION",
+            help="er1:…, or host:port; '-' reads it from standard input; the gateway joined last without.",
+            show_default=False,
         ),
     ] = None,
     name: Name = None,
@@ -276,7 +280,8 @@ def join(
 
     The invitation (easyremote invite makes one) is exchanged once for a credential,
     which is kept in your configuration folder; then it works without, also after a
-    reboot. As a client that is all. As a node this machine takes functions and
+    reboot. It is hidden from the list of processes at once; 'join -' with it on standard
+    input never shows it there. As a client that is all. As a node this machine takes functions and
     notebook cells that clients ship to it: it dials out, so it may be behind NAT or a firewall, and it reconnects by
     itself. Ctrl-C stops it at once. After SIGTERM it takes no new calls and those
     that run may end first; SIGTERM again, or Ctrl-C, stops it at once.

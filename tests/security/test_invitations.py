@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from easyremote import Client, ComputeNode, Server, joining
+from easyremote.cli import hiding
 from easyremote.connection import Connection
 from easyremote.core.access import Role
 from easyremote.errors import AuthError, EasyRemoteError, GatewayUnreachable, UntrustedGateway, UsageError
@@ -24,7 +26,7 @@ from easyremote.security import credentials
 from easyremote.security.authorized_keys import AuthorizedKeys
 from easyremote.security.identity import PublicIdentity
 from easyremote.security.joining import MAX_CHARACTERS, Invitation, is_invitation
-from tests.cli.conftest import Program, run, start  # noqa: F401 - fixtures
+from tests.cli.conftest import COMMAND, Program, run, start  # noqa: F401 - fixtures
 from tests.cli.conftest import folder as folder_of_commands
 from tests.security.conftest import Reached
 
@@ -314,6 +316,26 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.slow
+def assert_hidden(pid: int, invitation: str) -> None:
+    """Everyone on a machine can read the arguments of its processes."""
+    arguments = [argument for process in proc_of(pid) for argument in process.cmdline()]
+    assert "er1:..." in arguments and "--name" in arguments
+    assert not any(invitation[4:30] in argument for argument in arguments)
+
+
+def proc_of(pid: int) -> list[psutil.Process]:
+    """The process and what it started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+@pytest.mark.parametrize("before", ["", "--gateway=", "-g"])
+def test_an_invitation_is_hidden_wherever_an_argument_has_it(before: str) -> None:
+    invitation = Invitation(("gpu:8080",), "ab" * 32, "secret-secret-secret", (Role.SERVE,), "").format()
+    assert hiding.shown(before + invitation) == before + "er1:..."
+    assert hiding.shown("er1:...") == "er1:..."
+
+
 def test_three_machines_become_one_by_pasting_two_lines(
     start: Callable[..., Program],  # noqa: F811
     run: Callable[..., subprocess.CompletedProcess[str]],  # noqa: F811
@@ -330,9 +352,11 @@ def test_three_machines_become_one_by_pasting_two_lines(
     as_elsewhere(monkeypatch, tmp_path, "gpu-box")
     node = start(*lines[0][1:], "--name", "box")
     node.wait_for("Ctrl-C stops the node.")
+    assert_hidden(node.process.pid, lines[0][2])
 
     as_elsewhere(monkeypatch, tmp_path, "laptop")
-    joined = run(*lines[1][1:])
+    pasted = " ".join(lines[1])
+    joined = subprocess.run([*COMMAND, "join", "-"], input=pasted, capture_output=True, text=True, timeout=60)
     assert joined.returncode == 0, joined.stderr
     assert "Joined the gateway hub" in joined.stdout
     assert "box" in run("status").stdout
@@ -352,6 +376,11 @@ def test_three_machines_become_one_by_pasting_two_lines(
     assert refused.returncode == 4 and "role admin" in refused.stderr
     for program in (gateway, node, rebooted):
         assert "Traceback" not in program.stderr
+
+
+def test_nothing_on_standard_input_is_said(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:  # noqa: F811
+    done = run("join", "-")
+    assert done.returncode == 2 and "standard input" in done.stderr
 
 
 def test_an_unreachable_gateway_is_said_to_be(other_user: Reached) -> None:
