@@ -13,6 +13,7 @@ from easyremote.notebook.commands import (
     connecting,
     debugging,
     inviting,
+    keys,
     looking,
     monitoring,
     refreshing,
@@ -22,7 +23,7 @@ from easyremote.notebook.commands import (
 )
 from easyremote.notebook.commands.base import HelpShown, Parser, Session
 
-_GROUPS = (connecting, inviting, looking, monitoring, refreshing, shipping, telling, working, debugging)
+_GROUPS = (connecting, inviting, keys, looking, monitoring, refreshing, shipping, telling, working, debugging)
 
 _MORE = """\
 
