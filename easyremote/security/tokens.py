@@ -49,9 +49,6 @@ _VERSION = 1
 
 _WHAT = "the gateway's tokens"
 
-_NO_DIGEST = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
-"""Of nothing that anybody knows: what an unknown id is compared with."""
-
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
@@ -89,6 +86,12 @@ class _Known:
     digest: bytes
     ends_at: float  # on the monotonic clock
     access: Access | None
+
+
+_NOBODY = _Known(
+    TokenRecord("", "nobody", (), 0.0, "", expires=0.0), hashlib.sha256(secrets.token_bytes(32)).digest(), 0.0, None
+)
+"""What an unknown id is looked up as, and compared with: it has expired, and its digest is of nothing that anybody knows."""
 
 
 class TokenStore:
@@ -140,17 +143,17 @@ class TokenStore:
 
     def access_of(self, token: str | bytes, now: float) -> Access | None:
         """What this token allows at `now`, on the monotonic clock; None for whatever isn't one, or isn't one any more."""
-        known, is_owner = self._find(token)
-        is_valid = known is not None and now < known.ends_at and self._now() < _end_of(known.record)
+        known, is_right, is_owner = self._find(token)
+        is_valid = is_right & self._stands(known, now)
         if is_owner:
             return OWNER
-        return known.access if known is not None and is_valid else None
+        return known.access if is_valid else None
 
     def invitation_of(self, token: str | bytes, now: float) -> TokenRecord | None:
         """The invitation that this is, if it is one that still stands."""
-        known, _ = self._find(token)
-        is_valid = known is not None and now < known.ends_at and self._now() < _end_of(known.record)
-        return known.record if known is not None and is_valid and known.access is None else None
+        known, is_right, _ = self._find(token)
+        is_valid = is_right & self._stands(known, now)
+        return known.record if is_valid and known.access is None else None
 
     def use_invitation(self, token: str | bytes, now: float) -> TokenRecord | None:
         """The same, and one that is counted has one use less. Of several who come at once, no more get it than it has uses."""
@@ -173,19 +176,22 @@ class TokenStore:
         known = self._known.get(token_id)
         if known is None:
             return "" if token_id == OWNER.token_id else REVOKED
-        return "" if now < known.ends_at and self._now() < _end_of(known.record) else EXPIRED
+        return "" if self._stands(known, now) else EXPIRED
 
-    def _find(self, token: str | bytes) -> tuple[_Known | None, bool]:
-        """The record that it opens, and whether it is the owner's; with the same work for whatever is shown."""
+    def _stands(self, known: _Known, now: float) -> bool:
+        """Whether its time isn't over. `&` looks at both clocks, whatever the first says."""
+        return (now < known.ends_at) & (self._now() < _end_of(known.record))
+
+    def _find(self, token: str | bytes) -> tuple[_Known, bool, bool]:
+        """The record of its id, whether it opens that, and whether it is the owner's; with the same work whatever is shown."""
         data = token.encode(errors="replace") if isinstance(token, str) else token
         is_whole = len(data) <= MAX_TOKEN_BYTES
         digest = _digest(data[:MAX_TOKEN_BYTES])
         token_id = data[3:11].decode(errors="replace")
-        known = self._known.get(token_id)
-        expected = known.digest if known is not None else bytes.fromhex(_NO_DIGEST)
+        known = self._known.get(token_id, _NOBODY)
         is_owner = hmac.compare_digest(digest, self._owner)
-        is_right = hmac.compare_digest(digest, expected)
-        return (known if is_right and is_whole else None), is_owner and is_whole
+        is_right = hmac.compare_digest(digest, known.digest)
+        return known, is_right & is_whole, is_owner & is_whole
 
     # ---- what there is -------------------------------------------------------------------------------------------
 

@@ -200,7 +200,8 @@ def test_whatever_is_wrong_with_a_token_nobody_is_let_in(store: TokenStore, cloc
 
 
 def test_each_refusal_does_the_same_work(store: TokenStore, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One digest of what was shown, compared in constant time with the owner's and with one record's, or with none's."""
+    """One digest of what was shown, compared in constant time with the owner's and with one record's, or with none's; then one
+    look at the time of day."""
     _, text = store.create("lab")
     record, revoked = store.create("gone")
     store.revoke(record.token_id)
@@ -212,10 +213,15 @@ def test_each_refusal_does_the_same_work(store: TokenStore, clocks: Clocks, monk
     monkeypatch.setattr(
         tokens.hmac, "compare_digest", lambda a, b: work.append(f"compare {len(a)} {len(b)}") or compare(a, b)
     )
-    for shown in [text, revoked, expired, *bad_tokens(text)]:
-        work.clear()
-        store.access_of(shown, clocks.span)
-        assert work == ["digest of False", "compare 32 32", "compare 32 32"], shown[:80]
+    _, invitation = store.create("in", kind=INVITATION, for_roles=[Role.CALL])
+    _, used = store.create("used", kind=INVITATION, for_roles=[Role.CALL], once=True)
+    store.use_invitation(used, clocks.span)
+    monkeypatch.setattr(store, "_wall", lambda: work.append("time") or clocks.day)
+    for shown in [text, revoked, expired, invitation, used, *bad_tokens(text)]:
+        for look in (store.access_of, store.invitation_of):
+            work.clear()
+            look(shown, clocks.span)
+            assert work == ["digest of False", "compare 32 32", "compare 32 32", "time"], shown[:80]
 
 
 def test_a_revoked_token_opens_nothing_any_more(store: TokenStore, path: Path, clocks: Clocks) -> None:
