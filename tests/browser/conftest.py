@@ -26,7 +26,10 @@ _QUIET = {  # settings of a person who has seen the news
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
 
-KNOWN_NOISE: dict[str, str] = {}
+KNOWN_NOISE: dict[str, str] = {
+    r"^Cannot read properties of undefined \(reading 'schema'\)$": "Notebook 7.6 says it of each notebook that it opens",
+    r"^Command 'filebrowser:open-path' not registered": "Notebook 7.6, of some: it has no file browser",
+}
 """Pattern of a console error that isn't ours -> why it comes."""
 
 
@@ -57,6 +60,7 @@ class Lab:
                     f"--IdentityProvider.token={self.token}",
                     "--ServerApp.port=0",
                     "--LabApp.expose_app_in_browser=True",
+                    "--JupyterNotebookApp.expose_app_in_browser=True",
                 ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -88,6 +92,10 @@ class Lab:
         """A workspace of its own for each page, so that nothing is opened but the notebook."""
         return f"{self.url}lab/workspaces/{secrets.token_hex(4)}/tree/{notebook}?token={self.token}"
 
+    def classic_url(self, notebook: str) -> str:
+        """The same in Notebook 7, which the same server has."""
+        return f"{self.url}notebooks/{notebook}?token={self.token}"
+
     def close(self) -> None:
         self._process.terminate()
         try:
@@ -114,10 +122,10 @@ class Page:
         self.page.goto(url)
         self.wait_for_kernel()
 
-    def open_cells(self, lab: Lab, name: str, cells: list[str]) -> None:
-        """A new notebook with these code cells."""
+    def open_cells(self, lab: Lab, name: str, cells: list[str], classic: bool = False) -> None:
+        """A new notebook with these code cells; `classic`: in Notebook 7."""
         lab.write(name, new_notebook(cells=[new_code_cell(source) for source in cells]))
-        self.open(lab.page_url(name))
+        self.open(lab.classic_url(name) if classic else lab.page_url(name))
 
     def reload(self) -> None:
         self.page.reload()

@@ -1,4 +1,4 @@
-"""The tutorial and a remote cell in JupyterLab, as a person sees them."""
+"""The tutorial and a remote cell in JupyterLab, and in Notebook 7, as a person sees them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def test_the_tutorial_runs_with_outputs_as_they_come_and_keeps_them_over_a_reloa
     assert page.errors == []
 
 
-def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, page: Page) -> None:
+@pytest.mark.parametrize("classic", [False, True], ids=["JupyterLab", "Notebook 7"])
+def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, page: Page, classic: bool) -> None:
     cells = [
         "%load_ext easyremote\n%easyremote start",
         "%%remote\nimport time\nfrom easyremote import track\nfor step in track(range(1000), 'steps'):\n"
@@ -53,13 +54,13 @@ def test_the_stop_button_stops_a_remote_cell_and_the_next_one_runs(lab: Lab, pag
         "%%remote\nprint('alive after step', step)",
         "%easyremote stop",
     ]
-    page.open_cells(lab, "stop.ipynb", cells)
+    page.open_cells(lab, "stop.ipynb", cells, classic)
 
     page.command("notebook:run-all-cells")
     page.wait_for_text("step 2")
     page.press("notebook:interrupt-kernel")
     page.wait_for_text("was stopped")
-    page.screenshot("stopped")
+    page.screenshot("stopped-classic" if classic else "stopped")
     page.run(3)
     page.wait_for_text("alive after step")
     page.run(4)
