@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
@@ -88,18 +89,27 @@ class Network:
         if self.host not in _ALL:
             return (_joined(self.host, port),)
         families = (socket.AF_INET,) if self.host == "0.0.0.0" else (socket.AF_INET, socket.AF_INET6)
-        hosts = [*filter(None, map(_own_address, families)), socket.gethostname()]
+        hosts = [*(host for family in families for host in _own_addresses(family)), socket.gethostname()]
         return tuple(_joined(host, port) for host in dict.fromkeys(hosts))
 
 
-def _own_address(wanted: socket.AddressFamily) -> str:
-    """This machine's address on the way to others; empty where there is none. Nothing is sent."""
+def _own_addresses(wanted: socket.AddressFamily) -> list[str]:
+    """This machine's address on the way to others; in a network that leads nowhere else, those in it. Nothing is sent."""
     for somewhere, family in _SOMEWHERE:
         if family == wanted:
             with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
                 sock.connect((somewhere, 9))
-                return sock.getsockname()[0]
-    return ""
+                return [sock.getsockname()[0]]
+    return _addresses_of_interfaces(wanted)
+
+
+def _addresses_of_interfaces(wanted: socket.AddressFamily) -> list[str]:
+    """All that another machine could dial."""
+    import psutil
+
+    found = [entry.address for entries in psutil.net_if_addrs().values() for entry in entries if entry.family == wanted]
+    parsed = [ipaddress.ip_address(address) for address in found if "%" not in address]  # that of an IPv6 link names it
+    return [str(address) for address in parsed if not (address.is_loopback or address.is_link_local)]
 
 
 def _joined(host: str, port: int) -> str:
