@@ -15,6 +15,7 @@ import importlib.abc
 import importlib.machinery
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections import OrderedDict
@@ -120,7 +121,8 @@ class ShippedModules(importlib.abc.MetaPathFinder):
             raise PayloadError(f"'{name[:100]}' is no module that can be shipped")
         if self._folder is None:
             if self._parent is not None:
-                os.makedirs(self._parent, mode=0o700, exist_ok=True)
+                _make_private(Path(self._parent).parent)
+                _make_private(Path(self._parent))
             self._folder = Path(tempfile.mkdtemp(prefix=f"easyremote-{os.getpid()}-", dir=self._parent))
         return self._folder / f"{name}-{version}"
 
@@ -138,12 +140,35 @@ class ModuleFolder:
 
     def close(self) -> None:
         """Remove it, and those of processes that are gone."""
+        if not _is_private(self._parent):  # another user's, or there is none
+            return
         shutil.rmtree(self.path, ignore_errors=True)
         for left in self._parent.glob("*"):
             if left.name.isdecimal() and not _is_alive(int(left.name)):
                 shutil.rmtree(left, ignore_errors=True)
         with contextlib.suppress(OSError):  # another node's are in it, or it never was
             self._parent.rmdir()
+
+
+def _make_private(folder: Path) -> None:
+    """Raises PayloadError where others could put code of theirs in the place of what is written there. The name can be guessed,
+    and everyone may make folders beside it."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    if not _is_private(folder):
+        raise PayloadError(
+            f"modules can't be taken on this node: other users can write to {folder}; remove it, or give the node a "
+            "temporary folder of its own (TMPDIR)"
+        )
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, and no link, into which this user alone can put something."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _is_alive(pid: int) -> bool:

@@ -170,7 +170,7 @@ def _private_folder(root: Path) -> Path | None:
     folder = root / f"easyremote-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.stat()
+        status = folder.lstat()  # a link is another's, or leads to a folder that is for something else
     except OSError:
         return None
     return folder if status.st_uid == os.getuid() and not status.st_mode & 0o077 else None

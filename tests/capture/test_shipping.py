@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from easyremote import Client, ComputeNode, Server, UsageError
+from easyremote.errors import PayloadError
 from easyremote.execution import reading
 from easyremote.execution.functions import ship, spec_of
 from easyremote.wire.v1 import gateway_pb2 as pb
@@ -143,6 +145,24 @@ def test_who_is_asked_sees_the_source_of_modules_and_a_change_is_new_code(beside
     assert any("table.txt" in note and "isn't shown" in note for note in read.notes)
     edit(beside / "er_units.py", "FACTOR = 2", "FACTOR = 3")
     assert shipped()[0].digest != code.digest
+
+
+def test_a_folder_that_others_can_write_to_takes_no_code(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everyone may make folders in /tmp, and the name can be guessed: what is imported from there might be theirs."""
+    import tempfile
+
+    theirs, elsewhere = tmp_path / f"easyremote-modules-{os.getuid()}", tmp_path / "elsewhere"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (elsewhere / "4194304").mkdir(parents=True)  # no process has this number
+    theirs.symlink_to(elsewhere)
+    with Server(port=0) as server, ComputeNode(server.address), Client(server.address) as client:
+        client.ship("er_units")
+        code = _cell("def f():\n    import er_units\n    return er_units.twice(1)")["f"]
+        with pytest.raises(PayloadError, match="other users can write to"):
+            client.call(code)
+    assert [path.name for path in elsewhere.iterdir()] == ["4194304"]  # nothing was put there, and nothing removed
 
 
 def test_nothing_is_left_when_the_node_ends(beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
