@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,3 +59,26 @@ def test_calls_go_to_a_box_that_joined_and_to_nodes_of_this_machine_alike(tmp_pa
 def test_a_notebook_may_have_no_node_of_its_own(tmp_path: Path) -> None:
     with LocalCluster(0, bind="0.0.0.0") as cluster, cluster.client() as client, box(client, tmp_path) as process:
         assert client.call(os.getppid) == process.pid
+
+
+def test_a_call_that_waited_unsealed_for_the_box_says_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing had told its client yet that it was to be sealed, and nobody but its client can do that."""
+    with LocalCluster(1, bind="0.0.0.0") as cluster, cluster.client() as client:
+        there = client.with_options(node="gpu-box", queue_timeout=60)
+        waiting = there.submit(os.getppid)
+        said: list[str] = []
+
+        def is_said() -> bool:
+            said.append(capfd.readouterr().err)
+            return "'gpu-box' takes only sealed calls. Call again" in "".join(said)
+
+        with box(client, tmp_path) as process:
+            reader = threading.Thread(target=waiting.exception)  # who waits for a call is told why it waits
+            reader.start()
+            wait_until(is_said)
+            assert not waiting.done()
+            waiting.cancel()
+            reader.join(60)
+            assert there.call(os.getppid) == process.pid
