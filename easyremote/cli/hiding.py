@@ -41,4 +41,4 @@ def _start_anew() -> None:
     os.close(theirs)
     os.set_inheritable(ours, True)
     os.environ[_PIPE] = str(ours)
-    os.execv(sys.executable, [shown(argument) for argument in sys.orig_argv])
+    os.execv(sys.executable, [shown(argument) for argument in sys.orig_argv])  # nosec B606 - this very command
