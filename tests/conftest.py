@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ _TESTS_OF = f"easyremote-tests-{os.getuid()}-"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give this process, and those that it starts, a shared memory of their own; remove that of dead ones."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, programs under test would rightly ignore it
     if not os.access(_SHARED_MEMORY, os.W_OK):
         return
     for left in _SHARED_MEMORY.glob(f"{_TESTS_OF}*"):

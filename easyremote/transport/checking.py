@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -99,7 +97,7 @@ async def _reach(endpoint: Endpoint) -> AsyncIterator[Step]:
 
 async def _enter(endpoint: Endpoint, role: str) -> AsyncIterator[Step]:
     try:
-        frame = await _greet(endpoint, pb.ROLE_CLIENT)
+        frame = await _say_hello(endpoint, pb.ROLE_CLIENT)
     except EasyRemoteError as error:
         yield Step("token" if isinstance(error, AuthError) else "version", error.message, error)
         return
@@ -113,7 +111,7 @@ async def _enter(endpoint: Endpoint, role: str) -> AsyncIterator[Step]:
         yield Step("version", f"the gateway has easyremote {version}, this machine {__version__}")
         yield _judged(list(frame.welcome.roles), role)
         return
-    answer = await _greet(endpoint, pb.ROLE_NODE)  # one without a name, which is refused for that when it may be a node
+    answer = await _say_hello(endpoint, pb.ROLE_NODE)  # without a name, and refused for that when it may be a node
     yield _judged(["serve"], role) if answer.refused.code == UsageError.code else Step("role", refused.message, refused)
 
 
@@ -127,19 +125,9 @@ def _judged(roles: list[str], wanted: str) -> Step:
     return Step("role", error.message, error)
 
 
-class _BrokenOff(RemoteProtocolError):
-    """The stream ended without a reason that says anything. A refusal that comes while the hello is being written can look so."""
-
-
-async def _greet(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
-    """What the gateway says to a hello, which is said a second time where the first was broken off."""
-    try:
-        return await _say_hello(endpoint, role)
-    except _BrokenOff:
-        return await _say_hello(endpoint, role)
-
-
 async def _say_hello(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
+    """What the gateway says to a hello. Hello and goodbye go together with the opening of the stream: where they are written to
+    an open one, grpc.aio forgets a refusal that came meanwhile, and says "Internal error from Core" instead."""
     hello = pb.Hello(
         protocol_min=PROTOCOL_VERSION,
         protocol_max=PROTOCOL_VERSION,
@@ -148,21 +136,19 @@ async def _say_hello(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
     )
     hello.runtime.CopyFrom(this_runtime())
     async with channel_to(endpoint) as channel:
-        method = channel.stream_stream(
+        method = channel.unary_stream(
             SESSION, request_serializer=pb.Batch.SerializeToString, response_deserializer=open_batch
         )
-        call = method(metadata=endpoint.metadata())
+        goodbye = pb.Goodbye(reason="it was only looked at")
+        call = method(pb.Batch(frames=[pb.Frame(hello=hello), pb.Frame(goodbye=goodbye)]), metadata=endpoint.metadata())
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
-                await call.write(pb.Batch(frames=[pb.Frame(hello=hello)]))
                 batch = await call.read()
             if isinstance(batch, pb.Batch) and batch.frames:
-                return await _leave(call, batch.frames[0])
+                return batch.frames[0]
             raise _explained(endpoint, await call.code(), await call.details())
         except grpc.aio.AioRpcError as error:
             raise _explained(endpoint, error.code(), error.details()) from None
-        except (asyncio.InvalidStateError, grpc.aio.UsageError):  # it was over before the hello was written
-            raise _explained(endpoint, await call.code(), await call.details()) from None
         except TimeoutError:
             raise RemoteProtocolError(
                 f"what answers at {endpoint.address} says nothing to a hello within {WELCOME_TIMEOUT_S:g} s"
@@ -171,21 +157,12 @@ async def _say_hello(endpoint: Endpoint, role: pb.Role) -> pb.Frame:
             call.cancel()
 
 
-async def _leave(call: Any, said: pb.Frame) -> pb.Frame:
-    """Say goodbye, unless one was refused and it is over already."""
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-        await call.write(pb.Batch(frames=[pb.Frame(goodbye=pb.Goodbye(reason="it was only looked at"))]))
-        await call.done_writing()
-    return said
-
-
 def _explained(endpoint: Endpoint, code: grpc.StatusCode, details: str | None) -> EasyRemoteError:
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return AuthError(
             f"the gateway at {endpoint.address} doesn't take the token: it was mistyped, has expired, or was revoked. Join again "
             "with a new invitation"
         )
-    kind = RemoteProtocolError if code is grpc.StatusCode.UNIMPLEMENTED else _BrokenOff
-    return kind(
+    return RemoteProtocolError(
         f"what answers at {endpoint.address} is not an EasyRemote gateway, or too old a one ({code.name}: {details})"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from concurrent import futures
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,6 +15,7 @@ import pytest
 from easyremote import Server, discovery, joining
 from easyremote.cli import doctor
 from easyremote.security.joining import Invitation
+from easyremote.transport import checking
 from tests.security.conftest import Make, Reached
 
 pytestmark = pytest.mark.slow
@@ -122,6 +125,17 @@ def test_a_token_that_was_revoked(other_user: Reached, examine: Any) -> None:
     code, steps = examine()
     assert (code, last(steps)[0]) == (4, "token")
     assert "revoked" in steps["token"]
+
+
+def test_a_refusal_is_never_taken_for_another_program() -> None:
+    """It may come while the hello is still being written."""
+
+    async def failed_steps() -> list[str]:
+        return [step.name for _ in range(100) async for step in checking.examine(wrong) if step.error is not None]
+
+    with Server(port=0):
+        wrong = replace(discovery.find(), token=f"er_12345678_{'x' * 43}")
+        assert asyncio.run(failed_steps()) == ["token"] * 100
 
 
 def test_a_token_without_the_role(other_user: Reached, examine: Any) -> None:
