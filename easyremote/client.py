@@ -312,7 +312,8 @@ class Client:
         `labels` (that its node must have). It waits where it fits later, and raises InsufficientResources where it never does.
 
         Of functions that are shipped with the call: `requirements` (packages that they run with, ["numpy<2"]; the node builds
-        them into an environment once) · `python` ("3.12"; without it this one). See docs/environments.md.
+        them into an environment once) · `python` (which patch version, "3.12.4"; its minor version has to be the one here). See
+        docs/environments.md.
         """
         return self.with_exactly(CallOptions.checked(self._options, changes))
 

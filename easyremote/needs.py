@@ -40,8 +40,8 @@ class Needs(TypedDict, total=False):
 class FunctionNeeds(Needs, total=False):
     """The same for each call of a function, and `max_concurrency`: how many of them a node may have at work at once.
 
-    `requirements`: packages that it runs with, such as "numpy<2", in an environment of their own. `python`: which Python, "3.12";
-    without it the one that the function comes from. See docs/environments.md.
+    `requirements`: packages that it runs with, such as "numpy<2", in an environment of their own. `python`: which patch
+    version, "3.12.4"; its minor version has to be that of the Python that the function comes from. See docs/environments.md.
     """
 
     max_concurrency: int | None

@@ -200,9 +200,9 @@ class ComputeNode:
         (whole ones, for it alone), `gpu_memory` (of each of these; without `gpus` a part of one that others share), `labels`
         that the node must have. `max_concurrency`: how many of its calls are at work here at once. See docs/resources.md.
 
-        `requirements`: packages that it runs with, such as "scikit-learn==1.7", in worker processes; `python`: with which Python,
-        "3.12". Nothing else that is installed here is there then. They are built into an environment at the first call, once for
-        all functions that say the same. See docs/environments.md.
+        `requirements`: packages that it runs with, such as "scikit-learn==1.7", in worker processes; `python`: with which patch
+        version of this Python, "3.12.4". Nothing else that is installed here is there then. They are built into an environment
+        at the first call, once for all functions that say the same. See docs/environments.md.
 
         Raises UsageError for what isn't a function, has no name, or has a bad one.
         """

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from easyremote.runtime import python_minor
 from easyremote.wire import codec
 
 MAX_LINES = 5000
 """Longer code can't be looked at, and is refused where somebody is to do so."""
 
-_MACHINERY = {
+_MAKES_CODE = "easyremote.wire.codec.code_made_by"
+_MACHINERY = {_MAKES_CODE} | {
     f"cloudpickle.cloudpickle.{name}"
     for name in (
         "_builtin_type",
@@ -269,16 +271,25 @@ def _walk(root: Any) -> Iterator[Any]:
 
 def _code_of(value: Any) -> CodeType | None:
     """The code object that the pickle would make here."""
-    if not isinstance(value, _Called) or not value.parts:
-        return None
-    maker, *args = value.parts
-    if not _is(maker, "cloudpickle.cloudpickle._builtin_type") or maker.parts != ["CodeType"]:
+    args = _parts_of_code(value)
+    if args is None:
         return None
     try:
         make: Any = CodeType
         return make(*(_constants(arg) if isinstance(arg, tuple) else arg for arg in args))
     except (TypeError, ValueError, SystemError):
         return None
+
+
+def _parts_of_code(value: Any) -> list[Any] | None:
+    """What the code object would be made of; None where none is made: that of another Python is refused when it is loaded."""
+    if not isinstance(value, _Stand) or not value.parts:
+        return None
+    first, *args = value.parts
+    if _is(value, _MAKES_CODE):
+        return args if first == python_minor() else None
+    is_type = _is(first, "cloudpickle.cloudpickle._builtin_type") and first.parts == ["CodeType"]
+    return args if is_type and isinstance(value, _Called) else None
 
 
 def _constants(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from easyremote.config import INLINE_BYTES
-from easyremote.errors import PayloadError, UnpicklableError, UsageError
+from easyremote.errors import EnvironmentMismatch, PayloadError, UnpicklableError, UsageError
 from easyremote.wire.references import mentioning
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -157,16 +157,35 @@ def encode_whole(value: Any) -> Encoded:
 _reducers: Any = cloudpickle.Pickler.dispatch_table
 
 
-def _code_with_its_file(code: CodeType) -> Any:
-    """Pickle code with the name of its file or cell, which tracebacks show lines by; cloudpickle 3.1.3 and newer leave it out."""
-    make, args = _reducers[CodeType](code)
-    return make, tuple(code.co_filename if isinstance(arg, str) and arg == "<dynamic-code>" else arg for arg in args)
+_MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Pickle code with the Python that made it, and with the name of its file or cell, which tracebacks show lines by.
+
+    cloudpickle 3.1.3 and newer leave out the name.
+    """
+    _, args = _reducers[CodeType](code)
+    named = (code.co_filename if isinstance(arg, str) and arg == "<dynamic-code>" else arg for arg in args)
+    return code_made_by, (_MINOR, *named)
+
+
+def code_made_by(python: str, *args: Any) -> CodeType:
+    """The code object of a function, where this Python made its bytecode: another one would crash in it.
+
+    Raises EnvironmentMismatch.
+    """
+    if python != _MINOR:
+        raise EnvironmentMismatch(
+            f"there is a function in it that was made by Python {python}, and {_MINOR} can't load it"
+        )
+    return CodeType(*args)
 
 
 class Pickler(cloudpickle.Pickler):
     """What `encode` pickles with. A face may have one of its own."""
 
-    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code_with_its_file}, _reducers)
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _reduce_code}, _reducers)
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()) -> Encoded:
