@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from easyremote.errors import UsageError
-from easyremote.execution import rich_display
+from easyremote.execution import figures, rich_display
 from easyremote.execution.functions import remember_source
 from easyremote.execution.metering import Meter
 from easyremote.execution.place import Place, Sent
@@ -91,6 +91,7 @@ def _make_shell() -> Any:
     made = RemoteShell.instance()
     if made.history_manager is not None:
         made.history_manager.enabled = False
+    figures.install(made)
     return made
 
 
@@ -109,6 +110,7 @@ class CellRun:
 
         Raises what the cell raised.
         """
+        figures.bring(self.sent.get("figures", {}))
         before, meter = _place.marks(), Meter()
         try:
             with meter.running():
@@ -160,10 +162,10 @@ def _outcome(cell: CellRun, namespace: dict[str, Any], value: Any, has_value: bo
     travels = _travels(value)
     if travels:
         outcome["value"] = value
-    if not travels or not _displays_itself(
-        value
-    ):  # else it does so where it arrives, in the way that suits that notebook
+    if not travels or not _displays_itself(value):  # else it does where it arrives, in the way that suits that notebook
         data, metadata = _format(value)
+        if rich_display.is_open(value):  # it is shown when the cell ends
+            data, metadata = {"text/plain": data["text/plain"]}, {}
         if data:
             outcome["bundle"] = {"data": data, "metadata": metadata}
     return outcome

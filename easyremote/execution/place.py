@@ -27,13 +27,14 @@ Packed = tuple[Any, ...]
 class Sent(TypedDict, total=False):
     """What a cell's notebook knows of names. `values`: what it sends. `tokens`: of each value that the cell needs. `always`:
     names that are taken in any case. `binds`: tokens of what the notebook has under names that the cell may bind. `same`:
-    tokens of values of this place that the notebook has taken over."""
+    tokens of values of this place that the notebook has taken over. `figures`: in which formats it shows them."""
 
     values: Mapping[str, Packed]
     tokens: Mapping[str, str]
     always: Iterable[str]
     binds: Mapping[str, str]
     same: Mapping[str, str]
+    figures: Mapping[str, Any]
 
 
 class Place:

@@ -11,6 +11,7 @@ import io
 import sys
 from typing import Any
 
+from easyremote.execution import figures
 from easyremote.execution.context import running
 from easyremote.execution.import_hooks import when_imported
 
@@ -48,10 +49,18 @@ def flush_figures() -> None:
 def _show_figure(figure: Any) -> None:
     if not figure.axes and not figure.lines and not figure.images and not figure.texts:
         return
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
-    width, height = figure.get_size_inches()
-    publish({"image/png": stream.getvalue(), "text/plain": f"<Figure {width:g}x{height:g} in>"})
+    data, metadata = figures.bundle(figure)
+    if len(data) < 2:  # no image: not a cell's
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
+        data, metadata = {"image/png": stream.getvalue(), "text/plain": repr(figure)}, {}
+    publish(data, metadata)
+
+
+def is_open(value: Any) -> bool:
+    """Whether it is a figure that `flush_figures` will show."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return pyplot is not None and isinstance(value, pyplot.Figure) and getattr(value, "number", 0) in pyplot.get_fignums()
 
 
 def show(*_: Any, **__: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import linecache
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from easyremote.calls import Call
 from easyremote.client import Client
 from easyremote.errors import UsageError
+from easyremote.execution.place import Sent
 from easyremote.notebook.display import NotebookPresenter, RemoteValue
 from easyremote.notebook.dry_run import modules_for_cell
 from easyremote.notebook.places import Parcel
@@ -61,10 +63,19 @@ def submit_cell(
     parcel = parcel or Parcel({}, {}, {})
     with mentioning() as refs:  # a variable that is one brings its value to the cell
         modules = modules_for_cell(client, text, parcel.reads)
-        payload = codec.encode((text, *modules, file, parcel.sent, bring_back or []), "the cell")
+        payload = codec.encode((text, *modules, file, parcel.sent | _figures(), bring_back or []), "the cell")
     said = {"retries": 0, **(options or {}), "node": node or None, "label": spec.name}
     arguments = dataclasses.replace(codec.encode_arguments((), {}), refs=tuple((refs | parcel.refs).values()))
     return client.with_options(**said).start_call(spec.name, (code, payload), arguments, session_id, presenter)
+
+
+def _figures() -> Sent:
+    """In which formats the notebook shows figures, where it has matplotlib or said so."""
+    config = sys.modules.get("matplotlib_inline.config")
+    if config is None or not config.InlineBackend.initialized():
+        return {}
+    inline = config.InlineBackend.instance()
+    return {"figures": {"formats": sorted(inline.figure_formats), "options": dict(inline.print_figure_kwargs)}}
 
 
 def close_session(client: Client, node: str, session_id: str) -> None:
