@@ -60,7 +60,9 @@ def _show_figure(figure: Any) -> None:
 def is_open(value: Any) -> bool:
     """Whether it is a figure that `flush_figures` will show."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    return pyplot is not None and isinstance(value, pyplot.Figure) and getattr(value, "number", 0) in pyplot.get_fignums()
+    return (
+        pyplot is not None and isinstance(value, pyplot.Figure) and getattr(value, "number", 0) in pyplot.get_fignums()
+    )
 
 
 def show(*_: Any, **__: Any) -> None:

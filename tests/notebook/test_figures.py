@@ -60,3 +60,34 @@ def test_a_figure_is_shown_once_and_display_shows_it_at_once(shared_kernel: Kern
 
 def test_an_empty_figure_shows_nothing(shared_kernel: Kernel) -> None:
     assert shared_kernel.ok("%%remote --fresh\nimport matplotlib.pyplot as plt\nplt.figure();").displays == []
+
+
+def test_bundles_of_any_mime_types_travel_with_their_metadata(shared_kernel: Kernel) -> None:
+    """As altair and plotly make them."""
+    chart = (
+        "class Chart:\n"
+        "    def _repr_mimebundle_(self, include=None, exclude=None):\n"
+        "        data = {'application/vnd.vegalite.v5+json': {'mark': 'bar', 'data': [1, None]}, 'text/plain': 'a chart'}\n"
+        "        return data, {'application/vnd.vegalite.v5+json': {'embed': True}}\n"
+    )
+    last, shown = shared_kernel.ok(f"%%remote --fresh\n{chart}Chart()"), shared_kernel.ok("%%remote\ndisplay(Chart())")
+    for cell in (last, shown):
+        (content,) = (m["content"] for m in cell.messages if m["msg_type"] in ("execute_result", "display_data"))
+        assert content["data"] == {
+            "application/vnd.vegalite.v5+json": {"mark": "bar", "data": [1, None]},
+            "text/plain": "a chart",
+        }
+        assert content["metadata"] == {"application/vnd.vegalite.v5+json": {"embed": True}}
+
+
+def test_clear_output_clears_the_calling_cell(shared_kernel: Kernel) -> None:
+    cell = shared_kernel.ok(
+        "%%remote --fresh\nfrom IPython.display import clear_output, display\n"
+        "for n in range(2):\n    clear_output(wait=True)\n    print('frame', n)\n    display(n)\nclear_output()\nprint('end')"
+    )
+    told = [
+        message["content"].get("wait", message["content"].get("text", message["msg_type"]))
+        for message in cell.messages
+        if message["msg_type"] in ("clear_output", "stream", "display_data")
+    ]
+    assert told == [True, "frame 0\n", "display_data", True, "frame 1\n", "display_data", False, "end\n"]
