@@ -141,6 +141,16 @@ SandboxWrite = Annotated[
     typer.Option("--sandbox-write", metavar="PATH", help="It may change this. May be repeated.", show_default=False),
 ]
 
+SandboxEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sandbox-env",
+        metavar="NAME",
+        help="It sees this variable, e.g. HF_TOKEN. May be repeated.",
+        show_default=False,
+    ),
+]
+
 
 UseEnvironments = Annotated[
     bool | None,
@@ -271,6 +281,7 @@ def join(
     sandbox_network: SandboxNetwork = False,
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
+    sandbox_env: SandboxEnv = None,
     no_audit: NoAudit = False,
     code: Code = "auto",
     approve: Approve = "",
@@ -306,6 +317,7 @@ def join(
             sandbox_network,
             sandbox_read,
             sandbox_write,
+            sandbox_env,
             no_audit,
             code,
             approve,
@@ -337,6 +349,7 @@ def node(
     sandbox_network: SandboxNetwork = False,
     sandbox_read: SandboxRead = None,
     sandbox_write: SandboxWrite = None,
+    sandbox_env: SandboxEnv = None,
     no_audit: NoAudit = False,
     code: Code = "auto",
     approve: Approve = "",
@@ -374,6 +387,7 @@ def node(
             sandbox_network,
             sandbox_read,
             sandbox_write,
+            sandbox_env,
             no_audit,
             code,
             approve,

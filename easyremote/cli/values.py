@@ -80,15 +80,16 @@ def read_workers(
     network: bool,
     read: Sequence[str] | None,
     write: Sequence[str] | None,
+    env: Sequence[str] | None,
     no_audit: bool,
     code: str,
     approve: str,
     environments: bool | None,
 ) -> dict[str, Any]:
     """Arguments of `ComputeNode` for what it runs, and how. Raises UsageError for what needs a sandbox where there is none."""
-    if not sandbox and (network or read or write):
+    if not sandbox and (network or read or write or env):
         raise UsageError(
-            "--sandbox-network, --sandbox-read and --sandbox-write say what a sandbox allows: add --sandbox"
+            "--sandbox-network, --sandbox-read, --sandbox-write and --sandbox-env say what a sandbox allows: add --sandbox"
         )
     said: dict[str, Any] = {"audit": not no_audit, "code": code, "approve": approve, "environments": environments}
     if memory is not None:
@@ -96,7 +97,8 @@ def read_workers(
     if sandbox:
         from easyremote.execution.sandbox import Sandbox
 
-        said["sandbox"] = Sandbox(network, *(tuple(map(os.path.abspath, paths or ())) for paths in (read, write)))
+        shown, changed = (tuple(map(os.path.abspath, paths or ())) for paths in (read, write))
+        said["sandbox"] = Sandbox(network, shown, changed, tuple(env or ()))
     return said
 
 

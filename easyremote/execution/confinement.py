@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from easyremote.execution import variables
 from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.sandbox import Sandbox
 
@@ -47,16 +48,23 @@ class Confinement:
     modules: str | None = None
 
 
-def environment(ours: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """A worker's, from this process's: without settings that open a gateway, and without variables whose value does."""
+def environment(ours: Mapping[str, str], secrets: Iterable[str], box: Sandbox | None = None) -> dict[str, str]:
+    """A worker's, from this process's: without settings that open a gateway, variables whose value does, and what leads into the
+    login session of the node's user; in a sandbox only what is for computing, and what the owner named."""
     known = [secret for secret in secrets if secret]
     return {
         name: value
         for name, value in ours.items()
-        if not (name.startswith("EASYREMOTE_") and name not in _KEPT)
-        and not _SECRET.search(value)
-        and not any(secret in value for secret in known)
+        if _is_passed(name, box) and not _SECRET.search(value) and not any(secret in value for secret in known)
     }
+
+
+def _is_passed(name: str, box: Sandbox | None) -> bool:
+    if name.startswith("EASYREMOTE_"):
+        return name in _KEPT
+    if variables.is_of_the_session(name):
+        return False
+    return box is None or name in box.env or variables.is_for_computing(name, box.network)
 
 
 def keep_to_itself(descriptors: Iterable[int]) -> None:

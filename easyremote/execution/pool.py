@@ -140,7 +140,7 @@ class WorkerProcess:
         if box is not None:
             config["shared"] = [str(folder.parent) for folder in self._confined.shared]
             command = sandbox.command(box, self._confined.shared, command)
-        environment = confinement.environment(os.environ, self._confined.secrets) | dict(more)
+        environment = confinement.environment(os.environ, self._confined.secrets, box) | dict(more)
         environment[CONFIG_VARIABLE] = json.dumps(config)
         environment[offspring.MARK] = self._mark
         if python is not None:

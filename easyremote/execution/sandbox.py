@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from easyremote import discovery
 from easyremote.errors import UsageError
+from easyremote.execution.variables import is_of_the_session
 from easyremote.security.files import config_folder
 
 OWNER_VARIABLE = "EASYREMOTE_SANDBOX_PID"
@@ -34,11 +36,13 @@ _INSTALL = "install it (on Debian and Ubuntu: sudo apt-get install bubblewrap)"
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """What workers may do beside computing. `network`: reach the network, this machine's services included. `read`, `write`:
-    more files and folders that they see, and that they may change."""
+    more files and folders that they see, and that they may change. `env`: names of the node's environment variables that they see
+    beside those for computing (PATH, CUDA_*, OMP_*, …), such as "HF_TOKEN"."""
 
     network: bool = False
     read: Sequence[str | os.PathLike[str]] = ()
     write: Sequence[str | os.PathLike[str]] = ()
+    env: Sequence[str] = ()
 
 
 def check(sandbox: Sandbox) -> None:
@@ -48,6 +52,7 @@ def check(sandbox: Sandbox) -> None:
             raise UsageError(
                 f"the sandbox can't show '{os.fspath(path)}': it isn't the absolute path of a file or folder"
             )
+    _check_names(sandbox.env)
     if sys.platform != "linux":
         raise UsageError(
             "a sandbox needs Linux: it is made with bubblewrap. Leave sandbox away, or run the node in a container"
@@ -69,6 +74,19 @@ def check(sandbox: Sandbox) -> None:
             "namespaces: see the settings kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, and "
             "in a container its seccomp profile; or leave sandbox away"
         )
+
+
+def _check_names(env: Sequence[str]) -> None:
+    if isinstance(env, str):
+        raise UsageError("env is a list of names of variables, such as ['HF_TOKEN']")
+    for name in env:
+        if not re.fullmatch(r"\w+", name):
+            name = name.partition("=")[0]  # what follows may be a secret
+            raise UsageError(f"env has names of variables, whose values are the node's own, and '{name}' is none alone")
+        if is_of_the_session(name) or name.startswith("EASYREMOTE_"):
+            raise UsageError(
+                f"env can't have {name}: that variable leads to what is its owner's alone, and stays there"
+            )
 
 
 def command(sandbox: Sandbox, folders: Iterable[Path], program: Sequence[str]) -> list[str]:
@@ -117,16 +135,7 @@ def _arguments(sandbox: Sandbox, folders: Iterable[Path]) -> list[str]:
         made += ["--bind", path, path]
     inside = os.getcwd()
     made += ["--chdir", inside if any(_is_in(inside, path) for path in shown) else "/tmp"]
-    return [
-        *made,
-        "--setenv",
-        "TMPDIR",
-        "/tmp",
-        "--unsetenv",
-        "XDG_RUNTIME_DIR",
-        "--unsetenv",
-        "DBUS_SESSION_BUS_ADDRESS",
-    ]
+    return [*made, "--setenv", "TMPDIR", "/tmp"]
 
 
 def _shown(home: str) -> list[str]:

@@ -102,6 +102,65 @@ def test_a_call_takes_no_more_memory_than_it_says_or_its_node_allows(server: Ser
         assert client.call(take, 200 * 2**20) == 200 * 2**20, "the worker goes on"
 
 
+OF_THE_SESSION = {
+    "SSH_AUTH_SOCK": "/run/user/1000/ssh-agent",
+    "SSH_AGENT_PID": "4242",
+    "SSH_ASKPASS": "/usr/bin/ksshaskpass",
+    "GPG_AGENT_INFO": "/run/user/1000/gpg:0:1",
+    "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/1000/bus",
+    "DISPLAY": ":0",
+    "WAYLAND_DISPLAY": "wayland-0",
+    "XAUTHORITY": "/run/user/1000/xauth",
+    "VSCODE_IPC_HOOK_CLI": "/run/user/1000/vscode-ipc.sock",
+    "TMUX": "/tmp/tmux-1000/default,1,0",
+    "JUPYTERHUB_API_TOKEN": "of-the-hub",
+}
+CREDENTIALS = {
+    "HF_TOKEN": "hf-of-the-owner",
+    "WANDB_API_KEY": "wandb-of-the-owner",
+    "AWS_SECRET_ACCESS_KEY": "aws-of-the-owner",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/home/owner/google.json",
+    "KRB5CCNAME": "FILE:/tmp/krb5cc_1000",
+    "GITHUB_TOKEN": "github-of-the-owner",
+    "DATABASE_URL": "postgres://owner:word@host/base",
+    "TF_VAR_database": "terraform-of-the-owner",
+}
+FOR_COMPUTING = {
+    "LD_LIBRARY_PATH": "/opt/cuda/lib64",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "OMP_NUM_THREADS": "3",
+    "LC_TIME": "C.UTF-8",
+    "TZ": "Asia/Tokyo",
+    "HF_HOME": "/models",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+PROXY = {"https_proxy": "http://proxy:3128"}
+
+
+@pytest.fixture
+def full_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a person's desktop has it."""
+    for name, value in (OF_THE_SESSION | CREDENTIALS | FOR_COMPUTING | PROXY).items():
+        monkeypatch.setenv(name, value)
+
+
+def passed(client: Client) -> set[str]:
+    """Which of these a worker or what it starts sees, now or when it began."""
+    seen = client.call(look)
+    everything = f"{seen['environment']} {seen['first_environment']} {seen['child']}"
+    known = OF_THE_SESSION | CREDENTIALS | FOR_COMPUTING | PROXY
+    for name in known.keys() - seen["environment"].keys():
+        assert f"{name}=" not in everything and f"'{name}'" not in everything, name
+    return {name for name, value in known.items() if seen["environment"].get(name) == value}
+
+
+def test_nothing_that_leads_into_its_owners_session_is_passed_to_a_worker_and_the_rest_is(
+    server: Server, client: Client, full_environment: None
+) -> None:
+    with ComputeNode(server.address, "node-a"):
+        assert passed(client) == {*CREDENTIALS, *FOR_COMPUTING, *PROXY}
+
+
 # ---- in a sandbox --------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +333,23 @@ def test_folders_are_shown_and_the_network_is_allowed(
         assert client.call(connect, server.address)
 
 
+def test_a_sandbox_passes_variables_for_computing_and_those_that_its_owner_names(
+    bwrap: None, server: Server, client: Client, full_environment: None
+) -> None:
+    with ComputeNode(server.address, "box", sandbox=True):
+        assert passed(client) == {*FOR_COMPUTING}
+    named = Sandbox(network=True, env=["HF_TOKEN", "DATABASE_URL", "NOT_SET_HERE"])
+    with ComputeNode(server.address, "box", sandbox=named):
+        assert passed(client) == {*FOR_COMPUTING, *PROXY, "HF_TOKEN", "DATABASE_URL"}
+
+
+@pytest.mark.parametrize("env", ["HF_TOKEN", ["HF_TOKEN=secret"], ["SSH_AUTH_SOCK"], ["EASYREMOTE_TOKEN"], [""]])
+def test_what_a_sandbox_can_not_pass_is_said_at_once_and_no_value_is_shown(env: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"\benv\b") as caught:
+        ComputeNode(sandbox=Sandbox(env=env))
+    assert "secret" not in str(caught.value)
+
+
 def test_a_node_that_can_not_make_a_sandbox_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="apt-get install bubblewrap"):
@@ -289,13 +365,17 @@ def test_a_node_that_can_not_make_a_sandbox_says_so_at_once(tmp_path: Path, monk
 
 def test_the_command_line_has_a_sandbox(bwrap: None, server: Server, client: Client, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "easyremote", "join", server.address, "--name", "cli", "--sandbox"]
-    process = subprocess.Popen([*command, "--worker-memory", "1GiB"], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    command += ["--worker-memory", "1GiB", "--sandbox-env", "HF_TOKEN"]
+    secrets = {"HF_TOKEN": "hf", "WANDB_API_KEY": "wandb"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, **secrets})
     try:
         wait_until(lambda: [node.node_id for node in client.list_nodes()] == ["cli"])
         assert client.call(lambda: len([name for name in __import__("os").listdir("/proc") if name.isdigit()])) == 2
+        assert client.call(lambda names: [name in os.environ for name in names], [*secrets]) == [True, False]
     finally:
         process.terminate()
         out = process.communicate(timeout=60)[0]
     assert "in a sandbox without network, 1GiB of memory" in out
-    done = subprocess.run([*command[:-1], "--sandbox-network"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "add --sandbox" in done.stderr
+    for option in (["--sandbox-network"], ["--sandbox-env", "HF_TOKEN"]):
+        done = subprocess.run([*command[:5], *option], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "add --sandbox" in done.stderr
