@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,6 +64,48 @@ def other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Reach
     monkeypatch.setenv("EASYREMOTE_RUNTIME_DIR", str(tmp_path))
     discovery._in_this_process.clear()
     return elsewhere
+
+
+class Recorder:
+    """Speaks TLS with its own certificate and keeps what it hears. `context`: what it speaks. `hangs_up`: after the first words."""
+
+    def __init__(self, chain: Path, key: Path, heard: list[bytes], protocol: str = "h2") -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(chain, key)
+        self.context.set_alpn_protocols([protocol])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.accepted = 0
+        self.hangs_up = False
+        self._heard = heard
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            with sock:
+                try:
+                    sock.settimeout(5)
+                    with self.context.wrap_socket(sock, server_side=True) as tls:
+                        while data := tls.recv(65536):
+                            self._heard.append(data)
+                            if self.hangs_up:
+                                break
+                except OSError:
+                    pass
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
 
 
 Make = Callable[..., tuple[Path, Path]]
