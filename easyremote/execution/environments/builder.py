@@ -22,7 +22,7 @@ from typing import Any
 
 from easyremote.errors import EasyRemoteError, EnvironmentFailed
 from easyremote.execution.environments import uv
-from easyremote.execution.environments.folder import EnvironmentFolder, Hold, Stopped
+from easyremote.execution.environments.folder import PROGRAM, EnvironmentFolder, Hold, Stopped
 from easyremote.execution.environments.interpreter import CELL_NEEDS, WORKER_NEEDS, Interpreter
 
 BUILDS_AT_ONCE = 2
@@ -111,7 +111,7 @@ class Environments:
         for key, (hold, _, handed_at) in list(self._held.items()):
             if key not in in_use and now - handed_at > KEEP_S:
                 del self._held[key]
-                hold.release()
+                self._let_go(key, hold)
 
     async def close(self) -> None:
         for build in self._builds.values():
@@ -120,9 +120,13 @@ class Environments:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
-        for hold, _, _ in self._held.values():
-            hold.release()
+        for key, (hold, _, _) in self._held.items():
+            self._let_go(key, hold)
         self._held.clear()
+
+    def _let_go(self, key: str, hold: Hold) -> None:
+        self._folder.used(key)  # until now: it may have been got long ago
+        hold.release()
 
     def _key(self, wanted: Wanted) -> str:
         python = [wanted.python]
@@ -173,10 +177,13 @@ class Environments:
                 tell(0, "another node of this machine builds the environment")
 
         hold = self._folder.get(key, lambda path: self._make(path, wanted, stop, tell), stop, on_wait)
-        path = self._folder.path(key)
-        facts = self._folder.facts(key)
-        program = str(path / "bin" / "python")
-        return hold, Interpreter(key, program, facts["python"], (str(path), facts["base"]))
+        try:
+            path = self._folder.path(key)
+            facts = self._folder.facts(key)
+            return hold, Interpreter(key, str(path / PROGRAM), facts["python"], (str(path), facts["base"]))
+        except BaseException:
+            hold.release()
+            raise
 
     def _make(self, path: Path, wanted: Wanted, stop: threading.Event, tell: OnProgress) -> dict[str, Any]:
         """Build it there. Tells what it is."""
@@ -189,7 +196,7 @@ class Environments:
         python = sys.executable if _is_own(wanted.python) else wanted.python
         venv = ["venv", "--no-project", "--relocatable", "--python", python, str(path)]
         uv.run(venv, self._settings, root, stop, lambda line: None)
-        program = str(path / "bin" / "python")
+        program = str(path / PROGRAM)
         version, base = self._ask(program, root)
         tell(1, f"building an environment for {asked}: Python {version}")
         install = ["pip", "install", "--python", program, *(["--no-build"] if self._wheels_only else [])]

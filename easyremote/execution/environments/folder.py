@@ -1,8 +1,9 @@
 """The folder with the environments of this user on this machine, which all nodes of the user share.
 
 Each has a key. A lock file of that name is held shared by whoever uses it, and alone by whoever builds or removes it, so that it
-is built once however many ask for it, and none that is in use goes away. It is built beside and renamed: what is there is whole.
-Locks end with their process; what an aborted build left behind is removed by the next one.
+is built once however many ask for it, and none that is in use goes away. It is built beside and renamed: what is there is whole,
+unless something else took of it, and then it is built anew. Locks end with their process; what an aborted build left behind is
+removed by the next one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -33,6 +35,13 @@ MAX_BYTES = 50 * 2**30
 """More of them, or more bytes in all, are removed after a build: those first that were used longest ago."""
 
 FACTS = "easyremote.json"
+PROGRAM = os.path.join("bin", "python")
+"""Of every environment, in its folder."""
+
+_KEY = re.compile(r"[0-9a-f]{20}")
+_UNFINISHED = re.compile(rf"\.({_KEY.pattern})\.[0-9a-f]{{8}}")
+"""What is being built or removed, or what is left of that."""
+
 _LOOK_EVERY_S = 0.1
 
 
@@ -42,7 +51,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An environment that is there. `facts`: what it was built of. `used`: seconds since 1970."""
+    """An environment that is there. `facts`: what it was built of; none where it is damaged. `used`: seconds since 1970."""
 
     key: str
     path: Path
@@ -68,7 +77,7 @@ def default_root() -> Path:
 
 
 class EnvironmentFolder:
-    """What is in it, and may be put there."""
+    """What is in it, and may be put there. A key has 20 hexadecimal digits."""
 
     def __init__(
         self, root: Path | None = None, max_environments: int = MAX_ENVIRONMENTS, max_bytes: int = MAX_BYTES
@@ -102,7 +111,7 @@ class EnvironmentFolder:
         has_built = False
         while True:
             hold = self._lock(key, fcntl.LOCK_SH, stop, on_wait)
-            if self.path(key).is_dir():
+            if self.is_whole(key):
                 self.used(key)
                 if has_built:
                     self.tidy()
@@ -110,7 +119,8 @@ class EnvironmentFolder:
             hold.release()
             hold = self._lock(key, fcntl.LOCK_EX, stop, on_wait)
             try:
-                if not self.path(key).is_dir():
+                if not self.is_whole(key):
+                    self._discard(key)
                     self._make(key, build, stop)
                     has_built = True
             finally:
@@ -122,39 +132,79 @@ class EnvironmentFolder:
             os.utime(self.path(key) / FACTS)
 
     def facts(self, key: str) -> dict[str, Any]:
-        """What the environment that is there was built of."""
-        return json.loads((self.path(key) / FACTS).read_text())
+        """What the environment that is there was built of. Raises OSError and ValueError where it is damaged."""
+        found = json.loads((self.path(key) / FACTS).read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"{FACTS} of {key} says nothing")
+        return found
+
+    def is_whole(self, key: str) -> bool:
+        """Whether it is there and can be used: its Python may have been removed or replaced since it was built."""
+        try:
+            self.facts(key)
+        except (OSError, ValueError):
+            return False
+        return (self.path(key) / PROGRAM).exists()
+
+    def is_in_use(self, key: str) -> bool:
+        """Whether something runs in it, or builds it, now."""
+        self._prepare()
+        try:
+            self._lock(key, fcntl.LOCK_EX).release()
+        except BlockingIOError:
+            return True
+        return False
 
     def kept(self) -> list[Kept]:
-        """What is there, used last first."""
+        """What is there, used last first; nothing that somebody else has put into the folder."""
         found: list[Kept] = []
-        for path in self.root.glob("*/" + FACTS):
+        for path in self.root.glob("*"):
+            if not _KEY.fullmatch(path.name) or not path.is_dir():
+                continue
+            facts: dict[str, Any] = {}
             with contextlib.suppress(OSError, ValueError):
-                key = path.parent.name
-                found.append(Kept(key, path.parent, self.facts(key), path.stat().st_mtime))
+                facts = self.facts(path.name)
+            with contextlib.suppress(FileNotFoundError):
+                used = (path / FACTS if (path / FACTS).exists() else path).stat().st_mtime
+                found.append(Kept(path.name, path, facts, used))
         return sorted(found, key=lambda kept: kept.used, reverse=True)
 
+    def size(self, path: Path | None = None) -> int:
+        """Bytes on the disk of all that is there, or of what is under this path; a file that several have counts once."""
+        sizes: dict[tuple[int, int], int] = {}
+        for folder, _, names in os.walk(path or self.root):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    status = os.lstat(os.path.join(folder, name))
+                    sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+        return sum(sizes.values())
+
     def remove(self, key: str) -> bool:
-        """Remove it, unless it is in use."""
+        """Remove it, unless it is in use. Raises AuthError where others can change the folder, OSError."""
+        self._prepare()
         try:
             hold = self._lock(key, fcntl.LOCK_EX)
         except BlockingIOError:
             return False
         try:
-            doomed = self.root / f".{key}.{secrets.token_hex(4)}"
-            with contextlib.suppress(FileNotFoundError):
-                self.path(key).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            self._discard(key)
             return True
         finally:
             hold.release()
 
+    def remove_unused(self) -> list[Kept]:
+        """Remove all that nothing runs in, what was downloaded, and what aborted builds have left. Gives the environments."""
+        self._prepare()
+        gone = [kept for kept in self.kept() if self.remove(kept.key)]
+        self._remove_leftovers()
+        self._drop_cache()
+        return gone
+
     def tidy(self) -> None:
         """Remove what aborted builds have left, and what is too much."""
-        for path in self.root.glob(".*.*"):
-            self._remove_left(path)
+        self._remove_leftovers()
         while True:
-            kept, size = self.kept(), self._bytes()
+            kept, size = self.kept(), self.size()
             if len(kept) <= self._max_environments and size <= self._max_bytes:
                 return
             if size > self._max_bytes and self._drop_cache():  # its files may be an environment's too
@@ -162,8 +212,15 @@ class EnvironmentFolder:
             if not any(self.remove(oldest.key) for oldest in reversed(kept)):
                 return
 
+    def _discard(self, key: str) -> None:
+        """Remove what is there, in one step for whoever looks. Under its lock."""
+        doomed = self.root / f".{key}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            self.path(key).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
     def _drop_cache(self) -> bool:
-        """Forget what was downloaded, unless something is being built of it."""
+        """Forget what was downloaded, unless something is being built of it. Whether that changed anything."""
         try:
             hold = self._lock(self.cache.name, fcntl.LOCK_EX)
         except BlockingIOError:
@@ -171,29 +228,24 @@ class EnvironmentFolder:
         try:
             is_there = self.cache.is_dir()
             shutil.rmtree(self.cache, ignore_errors=True)
-            return is_there
+            return is_there and not self.cache.is_dir()
         finally:
             hold.release()
 
-    def _remove_left(self, path: Path) -> None:
+    def _remove_leftovers(self) -> None:
+        for path in self.root.glob(".*.*"):
+            if found := _UNFINISHED.fullmatch(path.name):
+                self._remove_left(path, found[1])
+
+    def _remove_left(self, path: Path, key: str) -> None:
         try:
-            hold = self._lock(path.name[1:].partition(".")[0], fcntl.LOCK_EX)
+            hold = self._lock(key, fcntl.LOCK_EX)
         except BlockingIOError:
             return  # it is being built
         try:
             shutil.rmtree(path, ignore_errors=True)
         finally:
             hold.release()
-
-    def _bytes(self) -> int:
-        """All that is there; a file that several have counts once."""
-        sizes: dict[tuple[int, int], int] = {}
-        for folder, _, names in os.walk(self.root):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    status = os.lstat(os.path.join(folder, name))
-                    sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
-        return sum(sizes.values())
 
     def _prepare(self) -> None:
         (self.root / "locks").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -205,6 +257,8 @@ class EnvironmentFolder:
             self.root.chmod(0o700)  # made by something with another umask
 
     def _make(self, key: str, build: Callable[[Path], dict[str, Any]], stop: threading.Event) -> None:
+        for left in self.root.glob(f".{key}.*"):
+            shutil.rmtree(left, ignore_errors=True)
         made = self.root / f".{key}.{secrets.token_hex(4)}"
         cache = self._lock(self.cache.name, fcntl.LOCK_SH, stop)
         try:
