@@ -1,6 +1,7 @@
 """The program `uv`: where it is, how it is told which index to use, and what it says.
 
-It reads none of pip's settings by itself, and a node's owner has set up pip: so those are handed on.
+It reads none of pip's settings by itself, and a node's owner has set up pip: so those are handed on. It ends with this process,
+however that ends: else it would go on, with what it builds locked, and whoever asks for the same next would wait for it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,22 @@ _ADDRESSES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_UR
 _SECTIONS = ("global", "install", ":env:")
 """Of pip's settings, those that hold when it installs."""
 
-_USER = re.compile(r"(\w+://)[^/\s@`'\"]*@")
-_QUERY = re.compile(r"(\w+://[^\s?`'\")]*)\?[^\s`'\")]*")
+_GUARD = """\
+exec 3<&0 </dev/null
+{ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &
+exec 3<&-
+"$@"
+"""
+"""For a shell that leads a process group: it runs a program, and kills the group when the pipe that is its input is closed."""
+
+# Each begins where a word does: what is said may be one word of 64 KiB, and would be searched from each of its letters.
+_USER = re.compile(r"(\b\w+://)[^/\s`'\"]*@")
+_INDEX = re.compile(
+    r"(?:[\w.-]+=)?(?P<address>(?P<scheme>\w+)://(?:[^/\s]*@)?(?P<host>[^/\s:?#]+|\[[^\]]*\])(?:[:/?#].*)?)"
+)
+"""Of uv's settings: perhaps with a name for it before."""
+
+_ADDRESS = re.compile(r"\b\w+://[^\s`'\")]*")
 
 
 class UvFailed(Exception):
@@ -68,15 +83,15 @@ def run(
     Raises UvFailed; UvStopped after `stop` is set.
     """
     process = subprocess.Popen(
-        [find(), *arguments],
-        stdin=subprocess.DEVNULL,
+        ["/bin/sh", "-c", _GUARD, "sh", find(), *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
         cwd=folder,
         start_new_session=True,
     )
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stdin is not None
     try:
         said = _listen(process.stdout.fileno(), stop, lambda line: on_line(masked(line, environment)))
         code = process.wait()
@@ -84,6 +99,7 @@ def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdin.close()
         process.stdout.close()
     text = masked(said, environment)
     if code:
@@ -104,8 +120,11 @@ def _listen(descriptor: int, stop: threading.Event, on_line: Callable[[str], Non
         data = os.read(descriptor, 65536).decode(errors="replace")
         if not data:
             return said
-        said = (said + data)[-_SAID_BYTES:]
+        said += data
+        if len(said) > _SAID_BYTES:  # whole lines: half an address would tell what `masked` hides
+            said = said[-_SAID_BYTES:].partition("\n")[2]
         *lines, line = (line + data).split("\n")
+        line = line[-_SAID_BYTES:]
         for whole in lines:
             on_line(whole)
 
@@ -114,12 +133,18 @@ def masked(text: str, environment: Mapping[str, str]) -> str:
     """Without users, passwords and tokens in addresses, and without the addresses of indexes, which may be secret too."""
     for name in _ADDRESSES:
         for address in re.split(r"[\s,]+", environment.get(name, "")):
-            if "://" in address and not address.startswith("file:"):
-                text = text.replace(address.rstrip("/"), "<index>")
-                bare = _USER.sub(r"\1", address)
-                host = re.match(r"\w+://[^/]+", bare)
-                text = re.sub(re.escape(host[0]) + r"[^\s`'\")]*", "<index>", text) if host else text
-    return _QUERY.sub(r"\1?***", _USER.sub(r"\1***@", text))
+            found = _INDEX.fullmatch(address)
+            if found and found["scheme"].lower() != "file":
+                text = text.replace(found["address"].rstrip("/"), "<index>")
+                host = re.escape(found["host"])  # and as uv writes addresses, which is in its own way
+                at_host = rf"\b\w+://(?:[^/\s`'\"]*@)?{host}(?![\w.-])[^\s`'\")]*"
+                text = re.sub(at_host, "<index>", text, flags=re.IGNORECASE)
+    return _ADDRESS.sub(_without_query, _USER.sub(r"\1***@", text))
+
+
+def _without_query(address: re.Match[str]) -> str:
+    place, mark, _ = address[0].partition("?")
+    return place + mark + "***" * bool(mark)
 
 
 def settings(base: Mapping[str, str], cache: Path) -> dict[str, str]:
