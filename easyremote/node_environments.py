@@ -12,7 +12,7 @@ from easyremote.execution.environments import uv
 from easyremote.execution.environments.builder import STAGES, Environments, Wanted
 from easyremote.execution.environments.interpreter import Interpreter
 from easyremote.execution.pools import WorkerPools
-from easyremote.requirements import described, merged
+from easyremote.requirements import described, environment_of, merged
 from easyremote.runtime import python_minor
 from easyremote.wire.v1 import gateway_pb2 as pb
 
@@ -89,9 +89,21 @@ class NodeEnvironments:
                 requirements="\n".join(asked.requirements),
                 node=self._node_id,
             )
-        wanted = Wanted(tuple(asked.requirements), asked.python or made_by or python_minor(), for_cells)
+        wanted = _checked(asked, made_by, for_cells)
 
         def on_progress(stage: int, text: str) -> None:
             tell(pb.Event(progress=pb.Progress(done=stage, total=STAGES, text=text[:200])))
 
         return await self._environments.ready(wanted, on_progress)
+
+
+def _checked(asked: pb.Environment, made_by: str, for_cells: bool) -> Wanted:
+    """What a node may build, as `environment_of` has it. Raises UsageError.
+
+    Its client has checked that already, unless it is another's program: and `uv` would run what a path as `python` names, and
+    read what a path as a requirement names, outside of the sandbox that its code is to stay in.
+    """
+    python = asked.python or made_by or python_minor()
+    checked = environment_of(asked.requirements, python)
+    assert checked is not None
+    return Wanted(tuple(checked.requirements), python, for_cells)

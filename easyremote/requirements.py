@@ -12,6 +12,11 @@ MAX_REQUIREMENTS = 100
 MAX_REQUIREMENT = 500
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_REQUIREMENT = re.compile(
+    _NAME.pattern + r"\s*(?:\[[^\]/]*\])?\s*(?:$|[<>=!~(;].*|@\s*(?:git\+)?(?:https?|ssh)://[^\s/].*)", re.IGNORECASE
+)
+"""A name, perhaps with extras; then nothing, versions, a marker, or an address elsewhere: no path, and no file of the node's."""
+
 _PYTHON = re.compile(r"3\.\d{1,2}(\.\d{1,2})?")
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 _OLDEST = (3, 11)
@@ -43,6 +48,10 @@ def _checked(text: object) -> str:
         )
     if len(text) > MAX_REQUIREMENT:
         raise UsageError(f"a requirement has at most {MAX_REQUIREMENT} characters, not {len(text)}")
+    if not _REQUIREMENT.fullmatch(text.strip()):
+        raise UsageError(
+            f'a requirement is "name", "name<2" or "name @ https://…", and has no path or file of the node, not {text!r}'
+        )
     return " ".join(text.split())
 
 

@@ -102,7 +102,7 @@ def test_a_node_that_was_restarted_still_knows_what_it_has_begun(client: Client,
 
 @pytest.mark.parametrize(
     "name",
-    ["statement", "signature", "box", "mac", "session", "kind", "spec", "digest", "python", "no seal"],
+    ["statement", "signature", "box", "mac", "session", "kind", "spec", "packages", "digest", "python", "no seal"],
 )
 def test_what_is_changed_of_a_call_with_code_keeps_it_from_running(
     client: Client, owned: Owned, name: str, tmp_path: Path
@@ -118,6 +118,8 @@ def test_what_is_changed_of_a_call_with_code_keeps_it_from_running(
             submit.code.kind = pb.Code.KIND_REGISTER
         elif name == "spec":
             submit.code.spec.name = "other"
+        elif name == "packages":
+            submit.code.spec.environment.requirements.append("other")
         elif name == "digest":
             submit.code.digest = "0" * 64
         elif name == "python":

@@ -95,7 +95,17 @@ def test_what_can_t_be_resolved_is_explained_in_the_resolvers_words(node: Comput
 
 
 @pytest.mark.parametrize(
-    "requirements", ["numpy", ["--index-url=x"], ["./here"], ["a @ https://me:secret@host/a.whl"], [""]]
+    "requirements",
+    [
+        "numpy",
+        ["--index-url=x"],
+        ["./here"],
+        ["here/there"],
+        ["a @ file:///here/a.whl"],
+        ["a @ ./a.whl"],
+        ["a @ https://me:secret@host/a.whl"],
+        [""],
+    ],
 )
 def test_requirements_that_can_t_be_are_refused_before_anything_is_sent(client: Client, requirements: Any) -> None:
     with pytest.raises(UsageError) as refused:

@@ -182,6 +182,44 @@ def test_a_call_that_is_not_the_stated_one_is_refused(name: str) -> None:
         check_call(read_call(seal), submit, "gpu", NOW)
 
 
+@given(st.data())
+def test_a_call_with_a_letter_of_its_packages_changed_is_refused(data: st.DataObject) -> None:
+    submit = call()
+    asked = submit.code.spec.environment
+    asked.python = "3.12.4"
+    asked.requirements.extend(["numpy<2", "pandas==3.0.6"])
+    seal = sealed(submit)
+    texts = [*asked.requirements, asked.python]
+    which = data.draw(st.integers(0, len(texts) - 1))
+    letters = list(texts[which])
+    at = data.draw(st.integers(0, len(letters) - 1))
+    letters[at] = data.draw(st.characters(exclude_characters=letters[at], exclude_categories=["Cs"]))
+    texts[which] = "".join(letters)
+    del asked.requirements[:]
+    asked.requirements.extend(texts[:-1])
+    asked.python = texts[-1]
+    with pytest.raises(ConsentError, match="'spec' was changed"):
+        check_call(read_call(seal), submit, "gpu", NOW)
+
+
+@pytest.mark.parametrize("how", ["one more", "one less", "none", "in the node's own"])
+def test_a_call_with_packages_added_or_left_out_is_refused(how: str) -> None:
+    submit = call()
+    submit.code.spec.environment.requirements.extend(["numpy<2", "pandas"])
+    seal = sealed(submit)
+    match how:
+        case "one more":
+            submit.code.spec.environment.requirements.append("evil")
+        case "one less":
+            submit.code.spec.environment.requirements.pop()
+        case "none":
+            submit.code.spec.environment.Clear()
+        case _:
+            submit.code.spec.ClearField("environment")
+    with pytest.raises(ConsentError, match="'spec' was changed"):
+        check_call(read_call(seal), submit, "gpu", NOW)
+
+
 def test_a_gateway_may_say_how_often_a_call_runs_as_its_function_s_owner_wants() -> None:
     submit = call()
     seal = sealed(submit)
