@@ -624,6 +624,35 @@ def keys(
 
 
 @app.command()
+def environments(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]", help="Only these; may be repeated; first digits are enough.", show_default=False
+        ),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove those with these ids, unless in use.")] = False,
+    remove_unused: Annotated[
+        bool, typer.Option("--remove-unused", help="Remove all that nothing runs in, and what was downloaded.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the environments that your nodes have built on this machine.
+
+    With ids, what is installed in them, too. None is removed that a node uses, and
+    what was removed is built again when a function or a cell asks for it.
+
+    [dim]Examples[/]
+      easyremote environments
+      easyremote environments --remove 3f9a01bc
+    """
+    with reported():
+        from easyremote.cli.environments import run
+
+        run(ids or (), remove, remove_unused, as_json)
+
+
+@app.command()
 def status(gateway: Gateway = None, as_json: Json = False) -> None:
     """Show a gateway, its nodes and the functions that can be called.
 

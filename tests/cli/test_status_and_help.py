@@ -137,6 +137,7 @@ def test_help_teaches(run: Run) -> None:
         "invite",
         "doctor",
         "tokens",
+        "environments",
     ):
         text = run(command, "-h").stdout
         examples = 3 if command == "node" else 2
