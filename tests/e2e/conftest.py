@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from easyremote import Call, Client, ComputeNode, Server
+from easyremote import Call, Client, ComputeNode, Sandbox, Server, UsageError
 from easyremote.bundling import CallTime
 from easyremote.cluster import LocalCluster
 from easyremote.core.client_session import ClientSession
+from easyremote.execution import sandbox as sandboxes
 from easyremote.transport.local_stream import LocalStream
 from easyremote.transport.loop import shared_loop
 from tests.conftest import free_port, wait_until
@@ -42,6 +43,17 @@ def node(server: Server) -> Iterator[ComputeNode]:
 def client(server: Server) -> Iterator[Client]:
     with Client(server.address) as running:
         yield running
+
+
+@pytest.fixture
+def bwrap() -> None:
+    """Where no sandbox can be made, tests of one are left out; in CI that is a failure."""
+    try:
+        sandboxes.check(Sandbox())
+    except UsageError as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from easyremote import CallCancelled, Client, ComputeNode, Sandbox, Server, UsageError, WorkerCrashed
-from easyremote.execution import sandbox as sandboxes
 from tests.conftest import is_alive, wait_until
 
 JOIN_STRING = "er1:" + "a1B2" * 20
@@ -162,17 +161,6 @@ def test_nothing_that_leads_into_its_owners_session_is_passed_to_a_worker_and_th
 
 
 # ---- in a sandbox --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bwrap() -> None:
-    """Where no sandbox can be made, these tests are left out; in CI that is a failure."""
-    try:
-        sandboxes.check(Sandbox())
-    except UsageError as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
 
 
 @pytest.fixture
