@@ -1,6 +1,6 @@
 """`python -m easyremote` is the `easyremote` command."""
 
-from easyremote.cli.main import main
+from easyremote.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from easyremote._version import __version__
 from easyremote.cli.exits import reported
-from easyremote.cli.hiding import hide_invitations
+from easyremote.cli.start import main as main
 from easyremote.config import DRAIN_GRACE_S, GATEWAY_DRAIN_GRACE_S
 
 # Lines of the help are broken here, for terminals of 80 columns: the help keeps them as they are.
@@ -44,12 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-def main() -> None:
-    """The console script."""
-    hide_invitations()
-    app(prog_name="easyremote")
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -315,7 +316,6 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> 
         monkeypatch.setenv(f"EASYREMOTE_{kind}_DIR", str(path))
 
 
-@pytest.mark.slow
 def assert_hidden(pid: int, invitation: str) -> None:
     """Everyone on a machine can read the arguments of its processes."""
     arguments = [argument for process in proc_of(pid) for argument in process.cmdline()]
@@ -336,6 +336,21 @@ def test_an_invitation_is_hidden_wherever_an_argument_has_it(before: str) -> Non
     assert hiding.shown("er1:...") == "er1:..."
 
 
+@pytest.mark.slow
+def test_nothing_large_is_loaded_before_an_invitation_is_hidden() -> None:
+    """Others see it until then, and most of a command's start goes into this."""
+    code = (
+        "import os, sys; from easyremote.cli import start\n"
+        "sys.orig_argv = sys.argv = ['easyremote', 'join', 'er1:' + 30 * 'x']\n"
+        "large = {'typer', 'click', 'asyncio', 'grpc'}\n"
+        "os.execv = lambda program, arguments: sys.exit(' '.join(large & set(sys.modules)) or arguments[-1])\n"
+        "start.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "er1:..."
+
+
+@pytest.mark.slow
 def test_three_machines_become_one_by_pasting_two_lines(
     start: Callable[..., Program],  # noqa: F811
     run: Callable[..., subprocess.CompletedProcess[str]],  # noqa: F811
