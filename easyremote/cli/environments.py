@@ -140,8 +140,8 @@ def _remove(folder: EnvironmentFolder, chosen: Sequence[Kept], as_json: bool) ->
         tell("What was downloaded for it is kept for the next; --remove-unused forgets that too.")
     if stays := [environment for environment in chosen if environment not in gone]:
         raise EasyRemoteError(
-            f"{', '.join(map(_named, stays))}: in use, and stays. It can be removed a minute after the last worker in it "
-            "has ended; nodes that are stopped let go of theirs at once"
+            f"{', '.join(map(_named, stays))}: in use, and stays. A node lets go of it about a minute after its last "
+            "call, or when it stops"
         )
 
 
