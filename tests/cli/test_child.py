@@ -174,7 +174,7 @@ def test_the_death_of_the_parent_ends_it_though_another_process_holds_the_pipe(t
     child_pid, holder_pid = json.loads(parent.stdout.readline())
     try:
         parent.kill()
-        wait_until(lambda: not is_alive(child_pid), 10)
+        wait_until(lambda: not is_alive(child_pid))
         assert is_alive(holder_pid)
     finally:
         os.kill(holder_pid, signal.SIGKILL)
