@@ -185,7 +185,9 @@ with Client(sys.argv[1], token=sys.argv[2]) as client:
 """
 
 
-def test_a_script_reads_what_is_piped_into_it_and_says_when_that_has_ended(server: Server, tmp_path: Path) -> None:
+def test_a_script_reads_what_is_piped_into_it_and_says_when_that_has_ended(
+    server: Server, node: ComputeNode, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), server.address, server.token]
@@ -197,7 +199,7 @@ def test_a_script_reads_what_is_piped_into_it_and_says_when_that_has_ended(serve
     assert nothing.returncode == 1 and "EOFError: the standard input of the client has ended" in nothing.stderr
 
 
-def test_a_script_at_a_terminal_does_not_echo_a_password(server: Server, tmp_path: Path) -> None:
+def test_a_script_at_a_terminal_does_not_echo_a_password(server: Server, node: ComputeNode, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     child, terminal = pty.fork()

@@ -30,6 +30,7 @@ def _use_everything() -> None:
 
 
 def test_no_thread_process_descriptor_or_file_stays() -> None:
+    earlier = set(threading.enumerate())  # other tests of this process may have left some
     _use_everything()
     this = psutil.Process()
     threads = _threads()
@@ -40,7 +41,8 @@ def test_no_thread_process_descriptor_or_file_stays() -> None:
     wait_until(lambda: not [p for p in this.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE])
     wait_until(lambda: this.num_fds() <= descriptors)
     assert not list(Path(os.environ["EASYREMOTE_RUNTIME_DIR"]).iterdir())
-    wait_until(lambda: not [name for name in _threads() if name.startswith(("easyremote", "asyncio", "uvloop"))])
+    ours = ("easyremote", "asyncio", "uvloop")
+    wait_until(lambda: not [thread for thread in set(threading.enumerate()) - earlier if thread.name.startswith(ours)])
 
 
 def test_memory_of_gateway_node_and_client_is_flat_over_many_calls(
