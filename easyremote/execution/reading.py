@@ -27,6 +27,7 @@ MAX_LINES = 5000
 """Longer code can't be looked at, and is refused where somebody is to do so."""
 
 _MAKES_CODE = "easyremote.wire.codec.code_made_by"
+_MAKES_TYPES = "cloudpickle.cloudpickle._builtin_type"
 _MACHINERY = {_MAKES_CODE} | {
     f"cloudpickle.cloudpickle.{name}"
     for name in (
@@ -134,11 +135,15 @@ class _Reader(pickle.Unpickler):
 
 def read_arguments(encoded: codec.Encoded) -> Reading:
     """Arguments of a call."""
-    reader, _ = _go_through(encoded)
+    reader, content = _go_through(encoded)
     if reader is None:
         return Reading(notes=["its arguments can't be read without running them"], is_data=False)
     found = Reading()
     _note_names(reader, found, "its arguments build objects with")
+    if set(reader.names) & (_MACHINERY | {_IMPORTS, _INSTALLS}):  # each can run something while they are loaded
+        found.is_data = False
+        found.notes.append("its arguments bring functions, classes or modules")
+        _show_code(reader, content, {}, found)
     if reader.has_refs:
         found.notes.append("its arguments name values that are elsewhere, which aren't looked at")
         found.is_data = False
@@ -164,6 +169,14 @@ def read_function(encoded: codec.Encoded) -> Reading:
         return Reading(notes=["it can't be read without running it"], is_data=False)
     found = Reading(is_data=False)
     sources = content[0] if isinstance(content, tuple) and content and isinstance(content[0], dict) else {}
+    if not _show_code(reader, content, sources, found):
+        found.notes.append("it brings no bytecode: it is a function of a module that is installed here")
+    _note_names(reader, found, "to load it calls")
+    return found
+
+
+def _show_code(reader: _Reader, content: Any, sources: dict[Any, Any], found: Reading) -> bool:
+    """What code there is, and what of it runs while it is loaded. Whether there is any."""
     everything = list(_walk([content, reader.made]))
     codes = list(_outermost([code for value in everything if (code := _code_of(value)) is not None]))
     shown: list[str] = []
@@ -175,17 +188,17 @@ def read_function(encoded: codec.Encoded) -> Reading:
             shown.append(
                 f"# {code.co_qualname}: no source gives this bytecode; it is shown as it is\n{_disassembled(code)}"
             )
-    if not codes:
-        found.notes.append("it brings no bytecode: it is a function of a module that is installed here")
+    is_hidden = any(_hides_code(value) for value in everything)
+    if is_hidden:
+        found.notes.append("it brings bytecode that can't be shown; don't run it")
     found.text = "\n\n".join(shown)
     _show_modules(reader, found)
-    _note_names(reader, found, "to load it calls")
     imports = sorted({str(part) for stand in everything if _is(stand, _IMPORTS) for part in stand.parts})
     if imports:
         found.notes.append(f"it imports {', '.join(imports)}")
     if any(isinstance(stand, _Called) and _makes_code(stand.parts[0]) for stand in everything):
         found.notes.append("it runs code of its own already while it is loaded")
-    return found
+    return is_hidden or bool(codes)
 
 
 def _go_through(encoded: codec.Encoded) -> tuple[_Reader | None, Any]:
@@ -281,6 +294,17 @@ def _code_of(value: Any) -> CodeType | None:
         return None
 
 
+def _hides_code(value: Any) -> bool:
+    """Whether loading it may make code that isn't shown, since its parts are made only then."""
+    if _is(value, _MAKES_TYPES):
+        return not (len(value.parts) == 1 and isinstance(value.parts[0], str))
+    is_made = _is(value, _MAKES_CODE) and isinstance(value.parts, list) and bool(value.parts)
+    is_called = (
+        isinstance(value, _Called) and _is(value.parts[0], _MAKES_TYPES) and value.parts[0].parts == ["CodeType"]
+    )
+    return (is_made or is_called) and _code_of(value) is None
+
+
 def _parts_of_code(value: Any) -> list[Any] | None:
     """What the code object would be made of; None where none is made: that of another Python is refused when it is loaded."""
     if not isinstance(value, _Stand) or not value.parts:
@@ -288,7 +312,7 @@ def _parts_of_code(value: Any) -> list[Any] | None:
     first, *args = value.parts
     if _is(value, _MAKES_CODE):
         return args if first == python_minor() else None
-    is_type = _is(first, "cloudpickle.cloudpickle._builtin_type") and first.parts == ["CodeType"]
+    is_type = _is(first, _MAKES_TYPES) and first.parts == ["CodeType"]
     return args if is_type and isinstance(value, _Called) else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,6 +106,44 @@ def test_a_function_that_is_called_while_it_is_loaded_is_told(functions: dict[st
     reading = read_function(codec.encode(({FILE: SOURCE}, Calls()), "f"))
     assert "it runs code of its own already while it is loaded" in reading.notes
     assert "def helper(x)" in reading.text
+
+
+class Written:
+    """Pickled as the call of this with these."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def code_with(text: type[Any], function: Callable[..., Any]) -> Written:
+    """A function whose code names its Python as `text` is pickled."""
+    _, (python, *parts) = codec._reduce_code(function.__code__)
+    code = Written(codec.code_made_by, text(str, python) if text is Written else python, *parts)
+    return Written(cloudpickle.cloudpickle._make_function, code, {}, "f", None, None)
+
+
+def test_bytecode_whose_parts_are_made_while_it_is_loaded_is_not_passed_over(functions: dict[str, Any]) -> None:
+    openly, hidden = (codec.encode(({}, code_with(text, functions["helper"]))) for text in (str, Written))
+    assert "don't run it" not in str(read_function(openly).notes) and "helper" in read_function(openly).text
+    assert pickle.loads(hidden.parts[0])[1].__code__ == functions["helper"].__code__, "it would run"
+    assert read_function(hidden).notes[0] == "it brings bytecode that can't be shown; don't run it"
+
+
+def test_arguments_that_bring_code_are_more_than_data_and_are_shown(functions: dict[str, Any], tmp_path: Path) -> None:
+    def makes(path: str) -> None:
+        os.mkdir(path)
+
+    makes.__module__ = "__main__"
+    folder = str(tmp_path / "made")
+    for argument in (makes, Written(makes, folder), Written(cloudpickle.cloudpickle.subimport, "this")):
+        found = read_arguments(codec.encode(((argument,), {})))
+        assert not found.is_data and "functions, classes or modules" in found.notes[0]
+    called = read_arguments(codec.encode(((Written(makes, folder),), {})))
+    assert "it runs code of its own already while it is loaded" in called.notes and "mkdir" in called.text
+    assert not os.path.exists(folder)
 
 
 def test_modules_that_it_imports_are_told(functions: dict[str, Any]) -> None:
