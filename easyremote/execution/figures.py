@@ -24,10 +24,12 @@ _brought: Settings = {
 
 
 def install(shell: Any) -> None:
-    """Have this shell show figures when matplotlib is there, and know `%config InlineBackend`."""
+    """Have this shell show figures when matplotlib is there, and know `%config InlineBackend`, if that is installed here."""
     global _shell, _inline
-    from matplotlib_inline.config import InlineBackend
-
+    try:
+        from matplotlib_inline.config import InlineBackend
+    except ImportError:
+        return
     _shell, _inline = shell, InlineBackend.instance(parent=shell)
     shell.configurables.append(_inline)
     when_imported("matplotlib.figure", lambda _: _show_as_set())

@@ -125,6 +125,7 @@ def test_a_kernels_messages_and_its_notebook_hold_no_secret(kernel: Kernel, tmp_
             assert "there" in cells[-1].text
             cells += [kernel.run(code) for code in FAILS]
             assert all(cell.error for cell in cells[-len(FAILS) :])
+            cells.append(kernel.ok("%easyremote keys"))
             cells.append(kernel.ok("%easyremote invite --role ship"))
             line = re.search(r"er1:\S{40,}", cells[-1].displays[0]["text/plain"])
             assert line is not None
