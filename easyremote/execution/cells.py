@@ -163,9 +163,8 @@ def _outcome(cell: CellRun, namespace: dict[str, Any], value: Any, has_value: bo
     if travels:
         outcome["value"] = value
     if not travels or not _displays_itself(value):  # else it does where it arrives, in the way that suits that notebook
-        data, metadata = _format(value)
-        if rich_display.is_open(value):  # it is shown when the cell ends
-            data, metadata = {"text/plain": data["text/plain"]}, {}
+        # An open figure is drawn when the cell ends: here it is named only.
+        data, metadata = ({"text/plain": repr(value)}, {}) if rich_display.is_open(value) else _format(value)
         if data:
             outcome["bundle"] = {"data": data, "metadata": metadata}
     return outcome

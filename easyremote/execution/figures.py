@@ -17,10 +17,8 @@ Settings = Mapping[str, Any]
 
 _shell: Any = None
 _inline: Any = None
-_brought: Settings = {
-    "formats": ["png"],
-    "options": {"bbox_inches": "tight"},
-}  # as a notebook has them that says nothing
+_brought: Settings = {"formats": ["png"], "options": {"bbox_inches": "tight"}}
+"""Of the last cell; at first what a notebook has that says nothing."""
 
 
 def install(shell: Any) -> None:
